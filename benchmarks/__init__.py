@@ -1,0 +1,1 @@
+"""Measure artifacts: size, multiply-adds, latency and pictures, and print them as tables."""

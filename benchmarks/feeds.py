@@ -1,0 +1,129 @@
+"""Feed a try-on pair to an engine, and take the picture it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..optimize.errors import InputError
+from .runtimes import Shape
+
+if TYPE_CHECKING:
+    from ..optimize.data.pairs import Pair
+    from .engines import Engine
+
+__all__ = ["derive_edge", "feed_pair", "fits_shape", "infer_picture", "match_pictures", "write_shape"]
+
+NEAR_WHITE = 0.9
+"""A garment pixel with every channel above this, in [-1, 1], is background (242 of 255)."""
+
+PICTURE_NAMES: Mapping[str, str] = {
+    "person": "person",
+    "person_image": "person",
+    "ref_input": "person",
+    "ref_image": "person",
+    "clothes": "clothes",
+    "cloth": "clothes",
+    "garment": "clothes",
+    "source_image": "clothes",
+    "edge": "edge",
+    "mask": "edge",
+    "cloth_mask": "edge",
+}
+"""Input name -> the picture that feeds it, for models that do not say it themselves."""
+
+
+def match_pictures(inputs: Mapping[str, Shape], declared: Mapping[str, str]) -> dict[str, str]:
+    """Return which picture feeds each input: as declared, else by its name (`PICTURE_NAMES`).
+
+    Where neither says anything of any input and there are exactly two, of 3 channels each, the first
+    takes the person and the second the clothes. Inputs that stay unknown are absent.
+    """
+    known = {name: PICTURE_NAMES.get(name.lower()) for name in inputs} | dict(declared)
+    found = {name: picture for name, picture in known.items() if picture and name in inputs}
+    if not found and [_count_channels(shape) for shape in inputs.values()] == [3, 3]:
+        return dict(zip(inputs, ("person", "clothes"), strict=True))
+    return found
+
+
+def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
+    """Return the engine's inputs for one pair: float32 (N, C, H, W), N the model's batch, or 1 where dynamic.
+
+    A picture with fewer channels than its input is repeated (6 channels: the person twice). A pair
+    without an edge gets `derive_edge` of its clothes.
+
+    Raises InputError for an input that no picture is known for, and for a pair of another size.
+    """
+    unknown = [name for name in engine.inputs if name not in engine.pictures]
+    if unknown:
+        raise InputError(
+            f"{engine.path}: no picture is known for input {', '.join(map(repr, unknown))} of "
+            f"{', '.join(engine.inputs)}; name the inputs person, clothes and edge when exporting"
+        )
+    edge = derive_edge(pair.clothes) if pair.edge is None else pair.edge
+    pictures = {"person": pair.person, "clothes": pair.clothes, "edge": edge}
+    return {
+        name: _fit_picture(
+            pictures[engine.pictures[name]], shape, f"{engine.path}: input '{name}'", pair.name
+        )
+        for name, shape in engine.inputs.items()
+    }
+
+
+def derive_edge(clothes: np.ndarray) -> np.ndarray:
+    """Return a garment mask (1, H, W) of 0 and 1 from clothes (3, H, W): 1 where a pixel is not near-white.
+
+    A stand-in for a missing edge file; a white garment loses its white parts.
+    """
+    return (clothes.min(axis=0, keepdims=True) <= NEAR_WHITE).astype(np.float32)
+
+
+def infer_picture(engine: Engine, pair: Pair) -> np.ndarray:
+    """Return the try-on picture of a pair: float32 (3, H, W), clipped to [-1, 1].
+
+    It is the output named "tryon", else the first. Raises InputError when that is not a picture.
+    """
+    name = "tryon" if "tryon" in engine.outputs else engine.outputs[0]
+    made = engine.run(feed_pair(engine, pair))[name]
+    picture = made[0] if made.ndim == 4 else made
+    if picture.ndim != 3 or len(picture) != 3:
+        raise InputError(
+            f"{engine.path}: output '{name}' has the shape {write_shape(made.shape)}, not that of a picture "
+            f"(1x3xHxW); export the picture first or name it tryon (outputs: {', '.join(engine.outputs)})"
+        )
+    return np.clip(picture, -1, 1).astype(np.float32, copy=False)
+
+
+def _fit_picture(picture: np.ndarray, shape: Shape, what: str, pair: str) -> np.ndarray:
+    """Repeat a picture (C, H, W) over the channels and the batch of an input's shape."""
+    if len(shape) != 4:
+        raise InputError(f"{what} has the shape {write_shape(shape)}; a picture needs NxCxHxW, export it so")
+    batch, channels = shape[0] or 1, shape[1] or len(picture)
+    if channels % len(picture):
+        raise InputError(
+            f"{what} has {channels} channels, its picture {len(picture)}; declare another picture for it"
+        )
+    if not fits_shape(picture.shape[1:], shape[2:]):
+        have, want = write_shape(picture.shape[1:]), write_shape(shape[2:])
+        raise InputError(f"{what} is {want}, pair {pair} is {have}; load the pairs with --size {want}")
+    return np.tile(picture[np.newaxis], (batch, channels // len(picture), 1, 1)).astype(
+        np.float32, copy=False
+    )
+
+
+def _count_channels(shape: Shape) -> int | None:
+    return shape[1] if len(shape) == 4 else None
+
+
+def write_shape(shape: Shape) -> str:
+    """Write a shape as 1x3x256x192, ? where dynamic."""
+    return "x".join("?" if side is None else str(side) for side in shape)
+
+
+def fits_shape(given: tuple[int, ...], wanted: Shape) -> bool:
+    """Tell whether an array of shape `given` can go where `wanted` is; None takes any side."""
+    return len(given) == len(wanted) and all(
+        side is None or side == have for have, side in zip(given, wanted, strict=True)
+    )

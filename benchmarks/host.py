@@ -1,0 +1,43 @@
+"""What this machine and this installation offer: cores, heavy packages, and what their errors say."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+from ..optimize.errors import MissingExtraError
+
+__all__ = ["count_cpus", "need", "take_reason"]
+
+_EXTRAS = {"openvino": "vtopt[openvino]"}
+_NOISE = ("Exception from ", "Check '")
+"""How OpenVINO's messages begin: with places in its own source."""
+
+
+def count_cpus() -> int:
+    """Return the cores this process may use: the allowed CPUs, at most one per physical core where known."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        import psutil
+    except ImportError:
+        return allowed
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def need(name: str) -> ModuleType:
+    """Import a heavy package; raises MissingExtraError with the install command where it is absent."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = _EXTRAS.get(name, name)
+        raise MissingExtraError(
+            f"{name} cannot be imported ({error}); run: pip install '{package}'"
+        ) from error
+
+
+def take_reason(error: BaseException) -> str:
+    """Return the first line of a runtime's error that tells something; the error's type where none does."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_NOISE)]
+    return (telling or lines or [type(error).__name__])[0].rstrip(".!")

@@ -1,0 +1,192 @@
+"""Load a model into one of the three runtimes, and run it on numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..optimize.errors import InputError, VtoptError
+from .host import need, take_reason
+
+__all__ = ["DEFAULT_SIZE", "RUNTIMES", "Loaded", "Opener", "Shape", "load_model"]
+
+Shape = tuple[int | None, ...]
+Arrays = dict[str, np.ndarray]
+Feeds = Mapping[str, np.ndarray]
+
+DEFAULT_SIZE = (256, 192)
+"""Height and width taken where a model leaves them open."""
+
+_LOG_ERRORS_ONLY = 3
+
+_ONNX_TYPES: Mapping[str, str] = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+class Loaded(NamedTuple):
+    """A model in its runtime: what goes in, what comes out, and the function between."""
+
+    inputs: dict[str, Shape]
+    outputs: tuple[str, ...]
+    run: Callable[[Feeds], Arrays]
+    pictures: Mapping[str, str] = {}
+    size: tuple[int, int] | None = None
+
+
+class Opener(NamedTuple):
+    """How a runtime loads a file: the kinds it takes, and the function that loads one."""
+
+    kinds: tuple[str, ...]
+    load: Callable[[Path, int, str | None, bool], Loaded]
+
+
+def _load_torch(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
+    """Load weights or a checkpoint into its network; torch computes in float32 whatever `precise` says."""
+    torch = need("torch")
+    from ..optimize.weights import load_network
+
+    loaded = load_network(path, network)
+    names = tuple(spec.name for spec in loaded.inputs)
+
+    def run(feeds: Feeds) -> Arrays:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                made = loaded.module(*(torch.tensor(feeds[name], dtype=torch.float32) for name in names))
+        finally:
+            torch.set_num_threads(before)
+        return _name_outputs(made, loaded.outputs)
+
+    return Loaded(
+        inputs={spec.name: (None, spec.channels, None, None) for spec in loaded.inputs},
+        outputs=tuple(loaded.outputs),
+        run=run,
+        pictures={spec.name: spec.fed_by for spec in loaded.inputs},
+        size=loaded.size,
+    )
+
+
+def _name_outputs(made: Any, names: Sequence[str]) -> Arrays:
+    """Name what a module returned: a tensor, several in order, or a mapping that may have the names itself."""
+    if isinstance(made, Mapping):
+        values = [made[name] for name in names] if all(name in made for name in names) else [*made.values()]
+    else:
+        values = [*made] if isinstance(made, list | tuple) else [made]
+    return {name: value.float().numpy() for name, value in zip(names, values, strict=False)}
+
+
+def _load_onnxruntime(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
+    """Load ONNX into onnxruntime's CPU provider: sequential, all graph optimisations.
+
+    Its threads stop spinning when a run ends, so that they do not slow down another engine that is
+    measured next.
+    """
+    ort = need("onnxruntime")
+    options = ort.SessionOptions()
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if precise:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
+    outputs = tuple(node.name for node in session.get_outputs())
+
+    def run(feeds: Feeds) -> Arrays:
+        made = session.run(outputs, {name: _cast(feeds[name], dtype) for name, dtype in types.items()})
+        return {name: _to_float32(value) for name, value in zip(outputs, made, strict=True)}
+
+    shapes = {
+        node.name: tuple(side if isinstance(side, int) else None for side in node.shape)
+        for node in session.get_inputs()
+    }
+    return Loaded(inputs=shapes, outputs=outputs, run=run)
+
+
+def _load_openvino(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
+    """Load OpenVINO IR or ONNX into OpenVINO's CPU plugin: float32, one stream, tuned for latency."""
+    ov = need("openvino")
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    if precise:
+        settings["EXECUTION_MODE_HINT"] = "ACCURACY"
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    request = compiled.create_infer_request()
+    names = [_name_port(port) for port in compiled.inputs]
+    types = [np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs]
+    outputs = tuple(_name_port(port) for port in compiled.outputs)
+
+    def run(feeds: Feeds) -> Arrays:
+        arrays = {
+            index: _cast(feeds[name], dtype)
+            for index, (name, dtype) in enumerate(zip(names, types, strict=True))
+        }
+        made = request.infer(arrays)
+        return {name: _to_float32(made[index]) for index, name in enumerate(outputs)}
+
+    shapes = {
+        name: tuple(side.get_length() if side.is_static else None for side in port.partial_shape)
+        for name, port in zip(names, compiled.inputs, strict=True)
+    }
+    return Loaded(inputs=shapes, outputs=outputs, run=run)
+
+
+def _name_port(port: Any) -> str:
+    """Return a port's tensor name, or its node's where a converter gave none."""
+    return port.get_any_name() if port.get_names() else port.get_node().get_friendly_name()
+
+
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype)
+
+
+def _to_float32(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array).astype(np.float32, copy=False)
+
+
+RUNTIMES: Mapping[str, Opener] = {
+    "torch": Opener(("weights", "checkpoint"), _load_torch),
+    "onnxruntime": Opener(("onnx",), _load_onnxruntime),
+    "openvino": Opener(("openvino", "onnx"), _load_openvino),
+}
+"""Runtime -> the kinds of file it loads and how; a kind's default runtime is the first that takes it."""
+
+
+def load_model(
+    path: Path, runtime: str, threads: int, network: str | None = None, precise: bool = False
+) -> Loaded:
+    """Load a file into a runtime; raises InputError with the first telling line of the runtime's message."""
+    try:
+        loaded = RUNTIMES[runtime].load(path, threads, network, precise)
+    except VtoptError:
+        raise
+    except Exception as error:  # each runtime has exceptions of its own
+        raise InputError(
+            f"{path}: {runtime} cannot load it: {take_reason(error)}; make it again from its parent, "
+            "or open it with another --runtime"
+        ) from error
+    if not loaded.inputs or not loaded.outputs:
+        raise InputError(
+            f"{path}: has {len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs; export again"
+        )
+    return loaded

@@ -1,0 +1,200 @@
+"""The kinds of file vtopt reads and writes, the parameter types steps share, and how outputs are written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, get_args
+
+import typer
+
+from .errors import InputError, OutputError
+
+__all__ = [
+    "Force",
+    "Kind",
+    "NetworkName",
+    "OnnxIn",
+    "OnnxOut",
+    "PairsFolder",
+    "Reads",
+    "Size",
+    "SizeOption",
+    "WeightsOut",
+    "Writes",
+    "detect_kind",
+    "hash_artifact",
+    "list_files",
+    "new_output",
+    "parse_size",
+]
+
+Kind = Literal["checkpoint", "weights", "onnx", "openvino"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+SUFFIXES: dict[Kind, str] = {
+    "checkpoint": ".pth",
+    "weights": ".safetensors",
+    "onnx": ".onnx",
+    "openvino": ".xml",
+}
+"""The suffix vtopt gives a file of each kind."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Marks a parameter as an input file of one of these kinds; the recipe checker reads it."""
+
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Marks a parameter as the output file, of this kind."""
+
+    kind: Kind
+
+
+class Size(NamedTuple):
+    """Height and width in pixels, written 256x192."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+def parse_size(text: str | Size | tuple[int, int]) -> Size:
+    """Read a size written HEIGHTxWIDTH; raises ValueError (a usage error) for anything else."""
+    if not isinstance(text, str):
+        return Size(*text)
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise typer.BadParameter(f"'{text}' is not a size; write HEIGHTxWIDTH, for example 256x192")
+    return Size(int(height), int(width))
+
+
+CheckpointIn = Annotated[
+    Path, Reads(("checkpoint", "weights")), typer.Argument(help="A training checkpoint (.pth, .pt, .ckpt).")
+]
+WeightsIn = Annotated[
+    Path, Reads(("weights", "checkpoint")), typer.Argument(help="Weights (.safetensors) or a checkpoint.")
+]
+OnnxIn = Annotated[Path, Reads(("onnx",)), typer.Argument(help="An ONNX model.")]
+AnyIn = Annotated[Path, Reads(KINDS), typer.Argument(help="Weights, a checkpoint, ONNX or OpenVINO IR (.xml).")]
+WeightsOut = Annotated[Path, Writes("weights"), typer.Argument(help="The .safetensors file to write.")]
+OnnxOut = Annotated[Path, Writes("onnx"), typer.Argument(help="The ONNX file to write.")]
+OpenvinoOut = Annotated[Path, Writes("openvino"), typer.Argument(help="The .xml file to write; .bin goes beside it.")]
+CheckpointOut = Annotated[Path, Writes("checkpoint"), typer.Argument(help="The checkpoint to write.")]
+
+NetworkName = Annotated[
+    str | None,
+    typer.Option(help="A registered network, or package.module:factory. Default: what the file says."),
+]
+PairsFolder = Annotated[
+    Path | None, typer.Option(help="A folder of pairs in VITON layout. Default: drawn pairs.")
+]
+PairCount = Annotated[int, typer.Option(min=1, help="How many pairs to compare the output with its input on.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")]
+SizeOption = Annotated[
+    Size | None,
+    typer.Option(parser=parse_size, metavar="HEIGHTxWIDTH", help="Picture size. Default: the network's."),
+]
+
+
+def detect_kind(path: Path) -> Kind:
+    """Tell a file's kind from its suffix and first bytes.
+
+    Raises InputError when the file is missing, empty, a folder, or of no known kind.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the file in it")
+    head = _read_head(path)
+    if not head:
+        raise InputError(f"{path}: is empty; it was perhaps cut short when copied")
+    if path.suffix == ".xml" or head.lstrip().startswith((b"<?xml", b"<net")):
+        return "openvino"
+    if path.suffix == ".safetensors":
+        return "weights"
+    if path.suffix == ".onnx":
+        return "onnx"
+    if head.startswith(b"PK\x03\x04") or head[:1] == b"\x80" or path.suffix in {".pth", ".pt", ".ckpt", ".tar"}:
+        return "checkpoint"
+    raise InputError(
+        f"{path}: not a file vtopt knows; it reads checkpoints (.pth, .pt, .ckpt), .safetensors, .onnx, .xml"
+    )
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return every file that makes up the artifact: the IR's .bin beside its .xml, else the file alone."""
+    weights = path.with_suffix(".bin")
+    return [path, weights] if path.suffix == ".xml" and weights.exists() else [path]
+
+
+def hash_artifact(path: Path) -> str:
+    """Return the sha256 of the artifact's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    for file in list_files(path):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def new_output(output: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it becomes `output`, on any error nothing is left.
+
+    What is written beside the temporary file (an IR's .bin) moves along with it.
+
+    Raises OutputError when `output` exists and not `force`, when its folder is missing or read-only, or
+    when the disk is full.
+    """
+    if output.exists() and not force:
+        raise OutputError(f"{output}: exists already; choose another name or pass --force")
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder; name a file in it")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".vtopt-", dir=output.parent))
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        yield folder / output.name
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
+            _make_readable(file)
+            os.replace(file, output.parent / file.name)
+    except OSError as error:
+        if error.errno not in _WRITE_ERRORS:
+            raise
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_WRITE_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def _make_readable(file: Path) -> None:
+    """Give the file the permissions of an ordinary new file; mkstemp-like writers leave it private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)

@@ -1,0 +1,293 @@
+"""SDAFN (DAFlow) and its student SDAFN_plus: single-stage try-on by deformable attention flows.
+
+Method: Bai et al., "Single Stage Virtual Try-on via Deformable Attention Flows", ECCV 2022
+(https://arxiv.org/abs/2207.09161). State-dict names and shapes equal those of the authors'
+release (https://github.com/OFA-Sys/DAFlow), so published weights load as they are.
+
+Two feature pyramids (person and garment) are walked from coarse to fine. At each level K sampling
+grids and K attention maps per branch are estimated, composed with those of the level before, and
+doubled in size. At full size, shallow features of both pictures are warped by them, added and decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .registry import InputSpec, Network
+from .warping import DeformableAttentionWarp, compose_grids, offsets_to_grids
+
+__all__ = ["Flows", "Sdafn", "SdafnConfig", "SdafnPlus", "build_sdafn", "build_sdafn_plus"]
+
+LEAKY_SLOPE = 0.1
+
+
+@dataclass(frozen=True)
+class SdafnConfig:
+    """Every width of the network; the defaults are the published ones."""
+
+    reference_channels: int = 6
+    pyramid_widths: tuple[int, ...] = (64, 128, 256, 256, 256)
+    pyramid_dim: int = 256
+    heads: int = 6
+    mfe_filters: tuple[int, ...] = (128, 64, 32)
+    self_mfe_kernel: int = 7
+    shallow_hidden: int = 32
+    shallow_dim: int = 64
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be divisible by this, one halving per pyramid level."""
+        return 2 ** len(self.pyramid_widths)
+
+
+class Flows(NamedTuple):
+    """K normalised sampling grids and K attention maps for each of the two branches."""
+
+    cross_grids: Tensor  # (N * K, 2, H, W) into the garment, x before y, [-1, 1]
+    self_grids: Tensor  # (N * K, 2, H, W) into the person
+    cross_attention: Tensor  # (N, K, H, W); both attentions together sum to 1 over their 2K maps
+    self_attention: Tensor  # (N, K, H, W)
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*_norm_relu_conv(channels, channels), *_norm_relu_conv(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x) + x
+
+
+class _DownSample(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*_norm_relu_conv(in_channels, out_channels, stride=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+def _norm_relu_conv(in_channels: int, out_channels: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+    return nn.BatchNorm2d(in_channels), nn.ReLU(), conv
+
+
+class _FeatureEncoder(nn.Module):
+    """Encode a picture to one feature map per level, each half the size of the one before."""
+
+    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(
+            nn.Sequential(_DownSample(before, width), _ResidualBlock(width), _ResidualBlock(width))
+            for before, width in zip((in_channels, *widths), widths, strict=False)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for encoder in self.encoders:
+            x = encoder(x)
+            features.append(x)
+        return features
+
+
+class _RefinePyramid(nn.Module):
+    """Bring all levels to one width, coarse to fine (a feature pyramid network)."""
+
+    def __init__(self, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.adaptive = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in reversed(widths))
+        self.smooth = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in widths)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Return the refined features, coarsest first."""
+        refined: list[Tensor] = []
+        for feature, adaptive, smooth in zip(reversed(features), self.adaptive, self.smooth, strict=True):
+            x = adaptive(feature)
+            if refined:
+                x = x + F.interpolate(refined[-1], scale_factor=2.0, mode="nearest")
+            refined.append(smooth(x))
+        return refined
+
+
+class _FlowHead(nn.Module):
+    """Multi-flow estimation block: features of both branches to offsets and attention logits."""
+
+    def __init__(self, in_channels: int, out_channels: int, filters: Sequence[int], kernel: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, (before, width) in enumerate(zip((in_channels, *filters), filters, strict=False)):
+            size = 3 if index == 0 else kernel
+            layers += [nn.Conv2d(before, width, size, padding=size // 2), nn.LeakyReLU(LEAKY_SLOPE)]
+        layers.append(nn.Conv2d(filters[-1], out_channels, kernel, padding=kernel // 2))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class _FlowNet(nn.Module):
+    """Estimate the flows level by level, and render the try-on picture with them."""
+
+    def __init__(self, config: SdafnConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.warp = DeformableAttentionWarp()
+
+        def heads(maps: int, kernel: int) -> nn.ModuleList:
+            shape = (2 * config.pyramid_dim, maps * config.heads, config.mfe_filters, kernel)
+            return nn.ModuleList(_FlowHead(*shape) for _ in config.pyramid_widths)
+
+        self.Self_MFEs = heads(3, config.self_mfe_kernel)
+        self.Cross_MFEs = heads(3, 3)
+        self.Refine_MFEs = heads(6, 3)
+        hidden, dim = config.shallow_hidden, config.shallow_dim
+        self.lights_decoder = nn.Sequential(
+            nn.Conv2d(dim, hidden, 1), nn.LeakyReLU(LEAKY_SLOPE), nn.Conv2d(hidden, 3, 3, padding=1)
+        )
+        self.lights_encoder = nn.Sequential(
+            nn.Conv2d(3, hidden, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE), nn.Conv2d(hidden, dim, 1)
+        )
+
+    def estimate_flows(self, source: list[Tensor], reference: list[Tensor]) -> list[Flows]:
+        """Return the flows after each level, coarsest first, each at twice that level's size."""
+        levels: list[Flows] = []
+        for level, (source_features, reference_features) in enumerate(zip(source, reference, strict=True)):
+            before = levels[-1] if levels else None
+            levels.append(self._estimate_level(level, source_features, reference_features, before))
+        return levels
+
+    def _estimate_level(self, level: int, source: Tensor, reference: Tensor, before: Flows | None) -> Flows:
+        k = self.heads
+        warped_source, warped_reference = source, reference
+        if before is not None:
+            # The public network stops gradients here: the warps of a level train at that level.
+            warped_source = self.warp(source, before.cross_grids.detach(), before.cross_attention)
+            warped_reference = self.warp(reference, before.self_grids.detach(), before.self_attention)
+
+        estimate = self.Cross_MFEs[level](torch.cat([warped_source, reference], 1))
+        cross_attention = estimate[:, 2 * k :].softmax(1)
+        cross_grids = compose_grids(before and before.cross_grids, offsets_to_grids(estimate[:, : 2 * k]))
+        warped_source = self.warp(source, cross_grids, cross_attention)
+
+        estimate = self.Self_MFEs[level](torch.cat([warped_source, warped_reference], 1))
+        self_attention = estimate[:, 2 * k :].softmax(1)
+        self_grids = compose_grids(before and before.self_grids, offsets_to_grids(estimate[:, : 2 * k]))
+        warped_reference = self.warp(reference, self_grids, self_attention)
+
+        estimate = self.Refine_MFEs[level](torch.cat([warped_source, warped_reference], 1))
+        attention = estimate[:, 4 * k :].softmax(1)
+        cross_grids = compose_grids(cross_grids, offsets_to_grids(estimate[:, : 2 * k]))
+        self_grids = compose_grids(self_grids, offsets_to_grids(estimate[:, 2 * k : 4 * k]))
+        return Flows(
+            cross_grids=_double(cross_grids),
+            self_grids=_double(self_grids),
+            cross_attention=_double(attention[:, k:]),
+            self_attention=_double(attention[:, :k]),
+        )
+
+    def render(self, source_image: Tensor, reference_image: Tensor, flows: Flows) -> Tensor:
+        """Warp shallow features of both pictures by `flows`, add and decode them: (N, 3, H, W)."""
+        source = self.lights_encoder(source_image)
+        reference = self.lights_encoder(reference_image)
+        warped_source = self.warp(source, flows.cross_grids, flows.cross_attention)
+        warped_reference = self.warp(reference, flows.self_grids, flows.self_attention)
+        return self.lights_decoder(warped_source + warped_reference)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Sdafn(nn.Module):
+    """The teacher: pose and agnostic person, garment and person picture in, try-on picture out."""
+
+    def __init__(self, config: SdafnConfig) -> None:
+        super().__init__()
+        widths = config.pyramid_widths
+        self.source_features = _FeatureEncoder(3, widths)
+        self.reference_features = _FeatureEncoder(config.reference_channels, widths)
+        self.source_FPN = _RefinePyramid(widths, config.pyramid_dim)
+        self.reference_FPN = _RefinePyramid(widths, config.pyramid_dim)
+        self.dafnet = _FlowNet(config)
+
+    def estimate_flows(self, ref_input: Tensor, source_image: Tensor) -> list[Flows]:
+        """Return the flows after each level, coarsest first; the last is at full size."""
+        reference = self.reference_FPN(self.reference_features(ref_input))
+        source = self.source_FPN(self.source_features(source_image))
+        return self.dafnet.estimate_flows(source, reference)
+
+    def forward(self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor) -> Tensor:
+        """Return the try-on picture (N, 3, H, W), about [-1, 1].
+
+        `ref_input` is (N, reference_channels, H, W), the pictures are (N, 3, H, W) in [-1, 1];
+        H and W must be divisible by 2 ** levels.
+        """
+        flows = self.estimate_flows(ref_input, source_image)[-1]
+        return self.dafnet.render(source_image, ref_image, flows)
+
+    def forward_levels(
+        self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor
+    ) -> list[tuple[Tensor, Flows]]:
+        """Return the try-on picture as each level would make it, and its flows, coarsest first."""
+        levels = []
+        for flows in self.estimate_flows(ref_input, source_image):
+            size = flows.cross_attention.shape[2:]
+            source, reference = _shrink(source_image, size), _shrink(ref_image, size)
+            levels.append((self.dafnet.render(source, reference, flows), flows))
+        return levels
+
+
+def _shrink(picture: Tensor, size: torch.Size) -> Tensor:
+    if picture.shape[2:] == size:
+        return picture
+    return F.interpolate(picture, size=size, mode="area")
+
+
+class SdafnPlus(Sdafn):
+    """The student: only person and garment in; the person is both reference inputs."""
+
+    def forward(self, person: Tensor, clothes: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the person wearing the garment, (N, 3, H, W), about [-1, 1]."""
+        return super().forward(person, clothes, person)
+
+    def forward_levels(self, person: Tensor, clothes: Tensor) -> list[tuple[Tensor, Flows]]:  # type: ignore[override]
+        """Return the try-on picture and the flows of every level, coarsest first."""
+        return super().forward_levels(person, clothes, person)
+
+
+def build_sdafn(**settings: Any) -> Network:
+    """Return SDAFN; `settings` are fields of `SdafnConfig`."""
+    config = _make_config(settings)
+    return Network(
+        module=Sdafn(config),
+        # VITON-layout pairs have no pose picture: in comparisons the person stands in for pose and agnostic.
+        inputs=(
+            InputSpec("ref_input", config.reference_channels, picture="person"),
+            InputSpec("source_image", picture="clothes"),
+            InputSpec("ref_image", picture="person"),
+        ),
+        multiple_of=config.multiple_of,
+        config=asdict(config),
+    )
+
+
+def build_sdafn_plus(**settings: Any) -> Network:
+    """Return SDAFN_plus; `settings` are fields of `SdafnConfig`."""
+    config = _make_config({"reference_channels": 3} | settings)
+    return Network(
+        module=SdafnPlus(config),
+        inputs=(InputSpec("person"), InputSpec("clothes")),
+        multiple_of=config.multiple_of,
+        config=asdict(config),
+    )
+
+
+def _make_config(settings: dict[str, Any]) -> SdafnConfig:
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return SdafnConfig(**frozen)

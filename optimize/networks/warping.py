@@ -1,0 +1,58 @@
+"""The warp: sampling features at flow-given places, as a module of its own so that every step can find it.
+
+Grids are normalised as `torch.nn.functional.grid_sample` with align_corners False reads them. SDAFN's
+offsets, however, are pixels scaled by 2 / (size - 1), as its authors do; both are kept as published.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["DeformableAttentionWarp", "compose_grids", "offsets_to_grids", "sample_border"]
+
+
+def sample_border(features: Tensor, grids: Tensor) -> Tensor:
+    """Sample `features` (N, C, H, W) bilinearly at `grids` (N, H', W', 2); outside, the border repeats.
+
+    Written as a clamped grid with zero padding, which for bilinear sampling equals padding_mode="border"
+    and which, unlike it, has a fast kernel in onnxruntime.
+    """
+    height, width = features.shape[2:]
+    limit = torch.tensor([1 - 1 / width, 1 - 1 / height], dtype=grids.dtype, device=grids.device)
+    grids = torch.minimum(torch.maximum(grids, -limit), limit)
+    return F.grid_sample(features, grids, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def offsets_to_grids(offsets: Tensor) -> Tensor:
+    """Turn pixel offsets (N, 2K, H, W), x before y, into normalised grids (N * K, 2, H, W)."""
+    height, width = offsets.shape[2:]
+    like = {"dtype": offsets.dtype, "device": offsets.device}
+    columns = torch.linspace(-1, 1, width, **like).expand(height, width)
+    rows = torch.linspace(-1, 1, height, **like).unsqueeze(1).expand(height, width)
+    scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], **like).view(1, 2, 1, 1)
+    return offsets.reshape(-1, 2, height, width) * scale + torch.stack([columns, rows])
+
+
+def compose_grids(before: Tensor | None, grids: Tensor) -> Tensor:
+    """Return `before` sampled at `grids`, both (N * K, 2, H, W); `grids` itself when nothing came before."""
+    if before is None:
+        return grids
+    return sample_border(before, grids.permute(0, 2, 3, 1))
+
+
+class DeformableAttentionWarp(nn.Module):
+    """Sample the same features at K places per pixel and add them, weighted by attention.
+
+    The K grids are stacked along the height, so one sampling serves all heads and the features are
+    never copied (the public code repeats them K times with repeat_interleave).
+    """
+
+    def forward(self, features: Tensor, grids: Tensor, attention: Tensor) -> Tensor:
+        """Return (N, C, H, W) from features (N, C, H, W), grids (N * K, 2, H, W), attention (N, K, H, W)."""
+        channels = features.shape[1]
+        heads, height, width = attention.shape[1:]
+        stacked = grids.permute(0, 2, 3, 1).reshape(-1, heads * height, width, 2)
+        sampled = sample_border(features, stacked).reshape(-1, channels, heads, height, width)
+        return (sampled * attention.unsqueeze(1)).sum(2)

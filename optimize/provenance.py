@@ -1,0 +1,137 @@
+"""What an artifact says of itself: its network, what feeds its inputs, and every step that made it.
+
+The same few strings travel in the header of .safetensors, in metadata_props of ONNX and in rt_info of
+OpenVINO IR, under names that begin with `vtopt.`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata as packages
+from pathlib import Path
+from typing import Any
+
+from .artifacts import detect_kind, hash_artifact
+from .errors import InputError
+
+__all__ = ["Metadata", "Record", "add_record", "read_history", "read_metadata", "read_pictures", "set_onnx_metadata"]
+
+Metadata = dict[str, str]
+
+PREFIX = "vtopt."
+NETWORK, CONFIG, PICTURES, HISTORY = (PREFIX + key for key in ("network", "config", "pictures", "history"))
+
+_STEP_PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "onnxconverter-common", "openvino", "nncf")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of an artifact's history."""
+
+    step: str
+    parent: str
+    parent_sha256: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def add_record(
+    before: Metadata,
+    step: str,
+    parent: Path,
+    *,
+    settings: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    notices: tuple[str, ...] = (),
+) -> Metadata:
+    """Return the metadata of a new artifact: that of its parent and one record more."""
+    record = Record(
+        step=step,
+        parent=parent.name,
+        parent_sha256=hash_artifact(parent),
+        settings={key: _to_plain(value) for key, value in settings.items()},
+        figures=figures,
+        notices=notices,
+        versions=_list_versions(),
+    )
+    history = [*json.loads(before.get(HISTORY, "[]")), asdict(record)]
+    return {**before, HISTORY: json.dumps(history, allow_nan=False)}
+
+
+def _to_plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _list_versions() -> dict[str, str]:
+    versions = {}
+    for name in ("vtopt", *_STEP_PACKAGES):
+        try:
+            versions[name] = packages.version(name)
+        except packages.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Return the artifact's `vtopt.` entries; empty for files that vtopt did not write.
+
+    Raises InputError for a file that cannot be read.
+    """
+    reader = {"weights": _read_safetensors, "onnx": _read_onnx, "openvino": _read_openvino}.get(detect_kind(path))
+    entries = reader(path) if reader else {}
+    return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
+
+
+def read_history(path: Path) -> list[Record]:
+    """Return the steps that made the artifact, oldest first."""
+    return [Record(**entry) for entry in json.loads(read_metadata(path).get(HISTORY, "[]"))]
+
+
+def read_pictures(path: Path) -> dict[str, str]:
+    """Return which picture of a pair feeds each input; empty for files that vtopt did not write."""
+    return json.loads(read_metadata(path).get(PICTURES, "{}"))
+
+
+def _read_safetensors(path: Path) -> Metadata:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}); copy or strip it again") from error
+
+
+def _read_onnx(path: Path) -> Metadata:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise InputError(f"{path}: not a readable ONNX model; it is damaged or cut short") from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _read_openvino(path: Path) -> Metadata:
+    from xml.etree import ElementTree
+
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path}: not a readable OpenVINO IR ({error})") from error
+    entries = root.findall("rt_info/vtopt/*")
+    return {PREFIX + entry.tag: entry.get("value", "") for entry in entries}
+
+
+def set_onnx_metadata(model: Any, entries: Metadata) -> None:
+    """Put the entries into the model's metadata_props, replacing those of the same name."""
+    kept = {entry.key: entry.value for entry in model.metadata_props} | entries
+    del model.metadata_props[:]
+    for key in sorted(kept):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, kept[key]

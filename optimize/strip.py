@@ -1,0 +1,105 @@
+"""From a training checkpoint to the weights alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .artifacts import CheckpointIn, Force, NetworkName, WeightsOut, new_output
+from .checkpoint import read_checkpoint, select_weights
+from .errors import DifferenceError, InputError, OutputError
+from .networks import NETWORKS, build_network
+from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_metadata
+from .weights import describe_network, find_nonfinite, fit_weights, save_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["strip_checkpoint"]
+
+_KEY_HELP = "Which weights to keep of a checkpoint with several, for example netG or ema.module."
+
+
+def strip_checkpoint(
+    source: CheckpointIn,
+    output: WeightsOut,
+    *,
+    network: NetworkName = None,
+    key: Annotated[str | None, typer.Option(help=_KEY_HELP)] = None,
+    force: Force = False,
+) -> Path:
+    """Keep only the weights of a training checkpoint.
+
+    Optimizer state, counters and options are dropped, averaged (EMA) weights are preferred, and prefixes of
+    wrappers such as module. leave the names. No value changes: the written file is read again and must
+    equal what was selected, bit for bit. Where the network is known, from --network or from the file, the
+    weights must fit it, and the header describes it.
+    """
+    if output.suffix != ".safetensors":
+        raise OutputError(f"{output}: weights are written as safetensors; name it {output.stem}.safetensors")
+    chosen = select_weights(read_checkpoint(source), source, key=key, network=network)
+    if bad := find_nonfinite(chosen.weights):
+        raise InputError(
+            f"{source}: {len(bad)} tensors hold NaN or infinite values ({', '.join(bad[:5])}); "
+            "the training has diverged: take an earlier checkpoint"
+        )
+    header = _make_header({**read_metadata(source), **chosen.metadata}, chosen.weights, network, source)
+    notices = chosen.notices
+    if NETWORK not in header:
+        notices += ("the network is not known: pass --network now, or to later steps",)
+    settings = {"network": network, "key": key}
+    figures = {"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source}
+
+    def describe(size: int) -> Metadata:
+        sizes = {"source_bytes": source.stat().st_size, "output_bytes": size}
+        return add_record(
+            header, "strip", source, settings=settings, figures=sizes | figures, notices=notices
+        )
+
+    with new_output(output, force=force) as draft:
+        _save_measured(chosen.weights, draft, describe)
+        _compare(chosen.weights, draft)
+    return output
+
+
+def _make_header(
+    said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path
+) -> Metadata:
+    """Describe the network, once the weights fit it; a file is believed about registered networks only."""
+    header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
+    named = network or said.get(NETWORK, "")
+    if named not in NETWORKS and named != network:
+        return header
+    built = build_network(named, json.loads(said[CONFIG]) if said.get(NETWORK) == named else {})
+    fit_weights(built, weights, f"{source} as {named}")
+    return header | describe_network(named, built)
+
+
+def _save_measured(weights: Mapping[str, Tensor], draft: Path, describe: Callable[[int], Metadata]) -> None:
+    """Write the weights, and write them again until the size stated in the header is the file's own."""
+    stated, size = -1, sum(tensor.nbytes for tensor in weights.values())
+    while stated != size:
+        stated = size
+        save_weights(weights, draft, describe(stated))
+        size = draft.stat().st_size
+
+
+def _compare(weights: Mapping[str, Tensor], draft: Path) -> None:
+    from safetensors.torch import load_file
+
+    written = load_file(draft)
+    names = sorted(weights.keys() | written.keys())
+    if changed := [name for name in names if not _is_same(weights.get(name), written.get(name))]:
+        raise DifferenceError(f"{draft.name}: changed in writing: {', '.join(changed[:5])}; try another disk")
+
+
+def _is_same(one: Tensor | None, other: Tensor | None) -> bool:
+    import torch
+
+    if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from vtopt.optimize.data import pairs as pairs_module
+from vtopt.optimize.data.pairs import Pair, hash_pairs, open_pairs
+from vtopt.optimize.data.preprocess import load_picture, prepare_picture, restore_picture
+from vtopt.optimize.data.synthetic import draw_pair, write_pairs
+from vtopt.optimize.errors import InputError
+
+SIZE = (32, 24)
+VITON = Path(__file__).parents[3] / ".." / "shared" / "viton"
+
+
+def paint(shade: int) -> NDArray[np.uint8]:
+    return np.full((*SIZE, 3), shade, np.uint8)
+
+
+def make_folder(folder: Path, count: int = 3, *, edge: bool = False, truth: bool = False) -> Path:
+    """Pair number n is p{n}.png of the shade n and c{n}.png of the shade 100 + n."""
+    folders = ["test_img", "test_clothes", *["test_edge"] * edge, *["test_truth"] * truth]
+    for number in range(count):
+        names = {"test_img": "p", "test_clothes": "c", "test_edge": "c", "test_truth": "p"}
+        shades = {
+            "test_img": number,
+            "test_clothes": 100 + number,
+            "test_edge": 255,
+            "test_truth": 200 + number,
+        }
+        for place in folders:
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(paint(shades[place])).save(folder / place / f"{names[place]}{number}.png")
+    write_list(folder, "".join(f"p{number}.png c{number}.png\n" for number in range(count)))
+    return folder
+
+
+def write_list(folder: Path, text: str) -> None:
+    (folder / "test_pairs.txt").write_bytes(text.encode())
+
+
+def get_shades(pair: Pair) -> tuple[int, int]:
+    return int(restore_picture(pair.person)[0, 0, 0]), int(restore_picture(pair.clothes)[0, 0, 0])
+
+
+def test_open_pairs_reads_a_folder(tmp_path: Path) -> None:
+    pairs = open_pairs(make_folder(tmp_path), SIZE)
+    assert len(pairs) == 3
+    assert [pair.name for pair in pairs] == ["p0-c0", "p1-c1", "p2-c2"]
+    assert [get_shades(pair) for pair in pairs] == [(number, 100 + number) for number in range(3)]
+    assert (pairs[0].edge, pairs[0].truth) == (None, None)
+    assert pairs[-1].name == "p2-c2"
+    assert [pair.name for pair in pairs[1:]] == ["p1-c1", "p2-c2"]
+    with pytest.raises(IndexError):
+        pairs[3]
+
+
+def test_open_pairs_reads_edges_and_truths(tmp_path: Path) -> None:
+    for number, pair in enumerate(open_pairs(make_folder(tmp_path, edge=True, truth=True), SIZE)):
+        assert pair.edge is not None
+        assert pair.truth is not None
+        assert (pair.edge.shape, pair.edge.min()) == ((1, *SIZE), 1)
+        assert (restore_picture(pair.truth) == 200 + number).all()
+
+
+@pytest.mark.parametrize(("count", "length"), [(None, 3), (1, 1), (3, 3), (99, 3)])
+def test_open_pairs_takes_the_first_of_a_folder(count: int | None, length: int, tmp_path: Path) -> None:
+    names = [pair.name for pair in open_pairs(make_folder(tmp_path), SIZE, count)]
+    assert names == [f"p{number}-c{number}" for number in range(length)]
+
+
+LISTS = {
+    "Windows line ends": "p0.png c0.png\r\np1.png c2.png\r\n",
+    "no line end at the end": "p0.png c0.png\np1.png c2.png",
+    "blank lines": "\n\np0.png c0.png\n   \n\t\np1.png c2.png\n\n",
+    "comments": "# persons, clothes\np0.png c0.png # the first\n  # none here\np1.png c2.png\n",
+    "tabs and extra spaces": "  p0.png\t\tc0.png  \n\tp1.png   c2.png\n",
+    "a byte order mark": "\ufeffp0.png c0.png\np1.png c2.png\n",
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=LISTS.keys())
+def test_open_pairs_tolerates_in_the_list(text: str, tmp_path: Path) -> None:
+    write_list(make_folder(tmp_path), text)
+    assert [get_shades(pair) for pair in open_pairs(tmp_path, SIZE)] == [(0, 100), (1, 102)]
+
+
+def test_open_pairs_takes_one_picture_many_times(tmp_path: Path) -> None:
+    write_list(make_folder(tmp_path), "p0.png c0.png\np0.png c1.png\np0.png c0.png\n")
+    assert [pair.name for pair in open_pairs(tmp_path, SIZE)] == ["p0-c0", "p0-c1", "p0-c0"]
+
+
+def test_open_pairs_takes_a_hash_inside_a_name(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "test_img" / "p0.png").rename(tmp_path / "test_img" / "p#0.png")
+    write_list(tmp_path, "p#0.png c0.png\n")
+    assert open_pairs(tmp_path, SIZE)[0].name == "p#0-c0"
+
+
+BAD_LISTS = {
+    "one name": ("p0.png c0.png\n\np1.png\n", r"line 3: 'p1\.png' is not two names; write PERSON CLOTHES"),
+    "three names": ("p0.png c0.png 1\n", r"line 1: .* is not two names; write PERSON CLOTHES"),
+    "a way up": ("p0.png ../c0.png\n", r"line 1: '\.\./c0\.png' leaves the folder; name a picture inside"),
+    "a way up inside": ("a/../../p0.png c0.png\n", r"line 1: .* leaves the folder"),
+    "a way up, on Windows": ("p0.png ..\\c0.png\n", r"line 1: .* leaves the folder"),
+    "an absolute name": ("p0.png c0.png\n/etc/p1.png c1.png\n", r"line 2: .* leaves the folder"),
+    "a drive": ("C:p0.png c0.png\n", r"line 1: .* leaves the folder"),
+    "no pair": (
+        "# nothing\n\n",
+        r"lists no pairs; write a line PERSON CLOTHES per pair into test_pairs\.txt",
+    ),
+    "nothing": ("", r"lists no pairs; write a line"),
+    "a zero byte": ("p0\0.png c0.png\n", r"line 1: .* is not a file name; save the list as UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_LISTS.values(), ids=BAD_LISTS.keys())
+def test_open_pairs_refuses_in_the_list(text: str, message: str, tmp_path: Path) -> None:
+    write_list(make_folder(tmp_path), text)
+    with pytest.raises(InputError, match=message) as caught:
+        open_pairs(tmp_path, SIZE)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_open_pairs_refuses_a_list_that_is_not_text(tmp_path: Path) -> None:
+    (make_folder(tmp_path) / "test_pairs.txt").write_bytes("p0.png c0.png\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"test_pairs\.txt: the list cannot be read .*; save it as UTF-8"):
+        open_pairs(tmp_path, SIZE)
+
+
+def test_open_pairs_names_all_missing_pictures(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "test_img" / "p1.png").unlink()
+    (tmp_path / "test_clothes" / "c2.png").unlink()
+    with pytest.raises(InputError) as caught:
+        open_pairs(tmp_path, SIZE, 1)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}: 2 of {2 * 3} pictures are missing: ")
+    assert "test_img/p1.png, test_clothes/c2.png; add them, or leave their pairs out" in message
+
+
+def test_open_pairs_counts_many_missing_pictures(tmp_path: Path) -> None:
+    make_folder(tmp_path, count=12)
+    shutil.rmtree(tmp_path / "test_clothes")
+    with pytest.raises(InputError, match=rf"12 of {2 * 12} .*/c0\.png, .*/c4\.png and {12 - 5} more;"):
+        open_pairs(tmp_path, SIZE)
+
+
+@pytest.mark.parametrize("place", ["test_edge/c1.png", "test_truth/p1.png"])
+def test_open_pairs_wants_optional_folders_whole(place: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, edge=True, truth=True)
+    (tmp_path / place).unlink()
+    with pytest.raises(InputError, match=rf"missing: {place}; add .* an optional folder out as a whole"):
+        open_pairs(tmp_path, SIZE)
+
+
+def test_open_pairs_refuses_a_folder_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent: there is no such folder; give one in VITON's layout"):
+        open_pairs(tmp_path / "absent", SIZE)
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "seed"),
+    [(SIZE, 0, 0), (SIZE, -1, 0), ((0, 24), 1, 0), (SIZE, 1, -1)],
+    ids=["no pair", "a negative count", "no height", "a negative seed"],
+)
+def test_open_pairs_refuses_a_request_of(size: tuple[int, int], count: int, seed: int) -> None:
+    with pytest.raises(InputError, match="size and count begin at 1, seed at 0"):
+        open_pairs(None, size, count, seed=seed)
+
+
+def make_stems(folder: Path, persons: list[str], clothes: list[str]) -> Path:
+    for place, names in (("test_img", persons), ("test_clothes", clothes)):
+        (folder / place).mkdir(parents=True)
+        for shade, name in enumerate(names):
+            Image.fromarray(paint(shade)).save(folder / place / name)
+    return folder
+
+
+def test_open_pairs_matches_stems_without_a_list(tmp_path: Path) -> None:
+    make_stems(tmp_path, ["b.png", "a.png", "a-1.png"], ["a-1.jpg", "a.jpg", "b.jpg"])
+    (tmp_path / "test_img" / "Thumbs.db").write_bytes(b"no picture")
+    (tmp_path / "test_img" / "._a.png").write_bytes(b"no picture")
+    assert [pair.name for pair in open_pairs(tmp_path, SIZE)] == ["a-a", "a-1-a-1", "b-b"]
+
+
+@pytest.mark.parametrize(
+    ("persons", "clothes", "reason"),
+    [
+        (["a_0.png"], ["a_1.png"], r"without a partner: a_0, a_1"),
+        (["a.png", "b.png"], ["b.png"], r"without a partner: a"),
+        (["a.png", "a.jpg"], ["a.png"], r"some stems occur twice"),
+    ],
+    ids=["other stems", "one more person", "two persons of one stem"],
+)
+def test_open_pairs_wants_a_list_for(
+    persons: list[str], clothes: list[str], reason: str, tmp_path: Path
+) -> None:
+    make_stems(tmp_path, persons, clothes)
+    with pytest.raises(InputError, match=rf"no test_pairs\.txt.*\({reason}\); write test_pairs\.txt with"):
+        open_pairs(tmp_path, SIZE)
+
+
+def test_open_pairs_refuses_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"test_img: there is no such folder; .* with test_pairs\.txt"):
+        open_pairs(tmp_path, SIZE)
+
+
+def test_pairs_load_when_asked_for(tmp_path: Path) -> None:
+    pairs = open_pairs(make_folder(tmp_path), SIZE)
+    (tmp_path / "test_img" / "p1.png").unlink()
+    assert pairs[0].name == "p0-c0"
+    assert pairs[2].name == "p2-c2"
+    with pytest.raises(InputError, match=r"p1\.png: .*No such file"):
+        pairs[1]
+
+
+def test_pairs_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(path: Path) -> Image.Image:
+        loaded.append(path.name)
+        return load_picture(path)
+
+    monkeypatch.setattr(pairs_module, "load_picture", load)
+    pairs = open_pairs(make_folder(tmp_path), SIZE)
+    assert loaded == []
+    assert pairs[1] is not pairs[1]
+    assert loaded == ["p1.png", "c1.png"] * 2
+
+
+def test_pairs_travel_to_other_processes(tmp_path: Path) -> None:
+    pairs = pickle.loads(pickle.dumps(open_pairs(make_folder(tmp_path), SIZE)))
+    assert [get_shades(pair) for pair in pairs] == [(number, 100 + number) for number in range(3)]
+
+
+def test_open_pairs_draws_without_a_folder() -> None:
+    pairs = open_pairs(None, SIZE, 2, seed=7)
+    assert [pair.name for pair in pairs] == ["drawn-000007", "drawn-000008"]
+    for seed, pair in enumerate(pairs, start=7):
+        drawn = draw_pair(seed, SIZE)
+        assert pair.edge is None
+        assert pair.truth is not None
+        assert (restore_picture(pair.person) == drawn.person).all()
+        assert (restore_picture(pair.clothes) == drawn.clothes).all()
+        assert (restore_picture(pair.truth) == drawn.truth).all()
+
+
+def test_open_pairs_draws_eight_by_default() -> None:
+    assert len(open_pairs(None)) == 8
+    assert open_pairs(None, SIZE)[-1].name == "drawn-000007"
+
+
+@pytest.mark.parametrize("size", [(40, 40), (16, 12), (24, 40)], ids=["square", "small", "wide"])
+def test_open_pairs_draws_any_size(size: tuple[int, int]) -> None:
+    pair = open_pairs(None, size, 1)[0]
+    unit = max(-(-size[0] // 4), -(-size[1] // 3), 8)  # 4:3, covering size, no smaller than 32x24
+    drawn = Image.fromarray(draw_pair(0, (4 * unit, 3 * unit)).person)
+    assert pair.person.shape == (3, *size)
+    assert (pair.person == prepare_picture(drawn, size)).all()
+
+
+def test_written_pairs_open_as_drawn(tmp_path: Path) -> None:
+    drawn, written = open_pairs(None, SIZE, 2), open_pairs(write_pairs(tmp_path, 2, size=SIZE), SIZE)
+    for left, right in zip(drawn, written, strict=True):
+        assert left.truth is not None
+        assert right.truth is not None
+        for one, other in (
+            (left.person, right.person),
+            (left.clothes, right.clothes),
+            (left.truth, right.truth),
+        ):
+            assert (one == other).all()
+
+
+def test_hash_pairs_is_of_the_content_not_the_place(tmp_path: Path) -> None:
+    one, other = make_folder(tmp_path / "one", edge=True), make_folder(tmp_path / "other", edge=True)
+    (other / "test_img" / "unused.png").write_bytes(b"")
+    write_list(other, "# the same pairs\r\n" + (one / "test_pairs.txt").read_text())
+    assert hash_pairs(one, SIZE, None) == hash_pairs(other, SIZE, 3)
+    assert len(hash_pairs(one, SIZE, None)) == 256 // 4
+
+
+@pytest.mark.parametrize(
+    "place", ["test_img/p1.png", "test_clothes/c1.png", "test_edge/c1.png", "test_truth/p1.png"]
+)
+def test_hash_pairs_changes_with_a_used_file(place: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, edge=True, truth=True)
+    before, first = hash_pairs(tmp_path, SIZE), hash_pairs(tmp_path, SIZE, 1)
+    with (tmp_path / place).open("ab") as opened:
+        opened.write(b"\0")
+    assert hash_pairs(tmp_path, SIZE) != before
+    assert hash_pairs(tmp_path, SIZE, 1) == first
+
+
+def test_hash_pairs_changes_with_the_list_the_size_and_the_count(tmp_path: Path) -> None:
+    make_folder(tmp_path, count=2)
+    hashes = {hash_pairs(tmp_path, SIZE), hash_pairs(tmp_path, (64, 48)), hash_pairs(tmp_path, SIZE, 1)}
+    write_list(tmp_path, "p0.png c1.png\np1.png c0.png\n")
+    assert len(hashes | {hash_pairs(tmp_path, SIZE)}) == 4
+
+
+def test_hash_pairs_changes_with_what_is_drawn() -> None:
+    requests = [(SIZE, None, 0), (SIZE, 9, 0), (SIZE, 8, 1), ((64, 48), 8, 0)]
+    assert len({hash_pairs(None, size, count, seed=seed) for size, count, seed in requests}) == len(requests)
+    assert hash_pairs(None, SIZE) == hash_pairs(None, SIZE, 8)
+
+
+def test_hash_pairs_changes_with_the_drawing_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path(pairs_module.__file__).parent
+    shutil.copytree(source, tmp_path / "data")
+    before = hash_pairs(None, SIZE)
+    monkeypatch.setattr(pairs_module, "__file__", str(tmp_path / "data" / "pairs.py"))
+    assert hash_pairs(None, SIZE) == before
+    (tmp_path / "data" / "drawing" / "body.py").write_text("# redrawn\n")
+    assert hash_pairs(None, SIZE) != before
+
+
+def test_hash_pairs_refuses_what_open_pairs_refuses(tmp_path: Path) -> None:
+    (make_folder(tmp_path) / "test_clothes" / "c1.png").unlink()
+    with pytest.raises(InputError, match=r"missing: test_clothes/c1\.png"):
+        hash_pairs(tmp_path, SIZE, None)
+
+
+@pytest.mark.skipif(not VITON.is_dir(), reason="the four VITON pairs are not here")
+def test_open_pairs_reads_viton() -> None:
+    pairs = open_pairs(VITON)
+    assert len(pairs) == 4
+    for pair in pairs:
+        assert pair.edge is not None
+        assert pair.person.shape == pair.clothes.shape == (3, 256, 192)
+        assert pair.edge.shape == (1, 256, 192)
+        garment, background = pair.edge[0] == 1, pair.edge[0] == 0
+        assert garment.any()
+        assert pair.clothes[:, background].mean() > 0.9  # garments lie on white, and the edge says where
+        assert pair.clothes[:, garment].mean() < pair.clothes[:, background].mean()
