@@ -9,7 +9,7 @@ from pathlib import Path
 from ..optimize.errors import InputError
 from .feeds import feed_pair, fits_shape, infer_picture, match_pictures, write_shape
 from .host import count_cpus, take_reason
-from .runtimes import DEFAULT_SIZE, RUNTIMES, Feeds, Shape, load_model
+from .runtimes import DEFAULT_SIZE, RUNTIMES, Arrays, Feeds, Settings, Shape, load_model
 
 __all__ = ["Engine", "feed_pair", "infer_picture", "open_engine"]
 
@@ -25,7 +25,7 @@ class Engine:
     """Names; the first is the try-on picture unless one is called "tryon"."""
     pictures: Mapping[str, str]
     """Input name -> "person", "clothes" or "edge"; inputs that nothing is known of are absent."""
-    run: Callable[[Feeds], dict[str, np.ndarray]]
+    run: Callable[[Feeds], Arrays]
     """Arrays by input name to float32 arrays by output name; inputs are cast to the model's types."""
     size: tuple[int, int] = DEFAULT_SIZE
     """Height and width of the picture inputs."""
@@ -59,7 +59,7 @@ def open_engine(
     threads = count_cpus() if threads is None else threads
     if threads < 1:
         raise InputError(f"threads: {threads} is too few; give 1 or more")
-    loaded = load_model(path, runtime, threads, network, precise)
+    loaded = load_model(path, runtime, Settings(threads, network, precise))
     return Engine(
         runtime=runtime,
         inputs=loaded.inputs,
@@ -93,11 +93,11 @@ def _guard_run(
     path: Path,
     runtime: str,
     inputs: Mapping[str, Shape],
-    run: Callable[[Feeds], dict[str, np.ndarray]],
-) -> Callable[[Feeds], dict[str, np.ndarray]]:
+    run: Callable[[Feeds], Arrays],
+) -> Callable[[Feeds], Arrays]:
     """Wrap a runtime's run: what does not fit, or fails, is an InputError that names the file."""
 
-    def guarded(feeds: Feeds) -> dict[str, np.ndarray]:
+    def guarded(feeds: Feeds) -> Arrays:
         for name, shape in inputs.items():
             if name not in feeds:
                 raise InputError(f"{path}: input '{name}' was not given; it takes {', '.join(inputs)}")

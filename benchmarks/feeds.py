@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from ..optimize.data.pairs import Pair
     from .engines import Engine
 
-__all__ = ["derive_edge", "feed_pair", "fits_shape", "infer_picture", "match_pictures", "write_shape"]
+__all__ = [
+    "derive_edge",
+    "feed_pair",
+    "fits_shape",
+    "infer_picture",
+    "match_pictures",
+    "take_picture",
+    "write_shape",
+]
 
 NEAR_WHITE = 0.9
 """A garment pixel with every channel above this, in [-1, 1], is background (242 of 255)."""
@@ -83,10 +91,18 @@ def derive_edge(clothes: np.ndarray) -> np.ndarray:
 def infer_picture(engine: Engine, pair: Pair) -> np.ndarray:
     """Return the try-on picture of a pair: float32 (3, H, W), clipped to [-1, 1].
 
+    Raises InputError when the output is not a picture.
+    """
+    return take_picture(engine, engine.run(feed_pair(engine, pair)))
+
+
+def take_picture(engine: Engine, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the picture among a run's outputs: float32 (3, H, W), clipped to [-1, 1].
+
     It is the output named "tryon", else the first. Raises InputError when that is not a picture.
     """
     name = "tryon" if "tryon" in engine.outputs else engine.outputs[0]
-    made = engine.run(feed_pair(engine, pair))[name]
+    made = outputs[name]
     picture = made[0] if made.ndim == 4 else made
     if picture.ndim != 3 or len(picture) != 3:
         raise InputError(

@@ -30,7 +30,7 @@ _TAPS_PER_AXIS = {"nearest": 0, "linear": 2, "bilinear": 2, "linear_onnx": 2, "c
 
 
 def _convolve(weight: int, grouped: int = 0) -> Rule:
-    """Weights (O, I / groups, *kernel) at input `weight`; `grouped` 1 where a leading axis holds the groups."""
+    """Weights (O, I / groups, *kernel) at input `weight`; `grouped` is 1 where groups have an axis too."""
     return lambda shapes, made, _: prod(made) * prod(shapes[weight][1 + grouped :])
 
 
@@ -112,23 +112,24 @@ RULES: Mapping[str, Rule] = {
 }
 
 _ONNX_FREE = """
-    Abs Acos Add And ArgMax ArgMin Asin Atan BatchNormalization Cast CastLike Ceil Celu Clip Compress Concat
-    Constant ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu
-    Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu GlobalMaxPool Greater
-    GreaterOrEqual GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN
-    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization Max MaxPool
-    MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearAdd QLinearConcat
-    QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear Range Reciprocal ReduceL1 ReduceL2
-    ReduceMax ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu
-    Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh
-    ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    Abs Acos Add And ArgMax ArgMin Asin Atan BatchNormalization Cast CastLike Ceil Celu Clip Compress
+    Concat Constant ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear Div Dropout
+    DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND
+    Gelu GlobalMaxPool Greater GreaterOrEqual GroupNormalization Hardmax HardSigmoid HardSwish Identity
+    InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
+    LpNormalization Max MaxPool MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or Pad
+    Pow PRelu QLinearAdd QLinearConcat QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax
+    QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Size Slice
+    Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK
+    Transpose Trilu Unsqueeze Where Xor
 """
 _OPENVINO_FREE = """
     Assign BatchNormInference Broadcast Clamp Convert ConvertLike Divide FakeConvert FakeQuantize FloorMod
-    GRN GreaterEqual HSigmoid HSwish LessEqual LogicalAnd LogicalNot LogicalOr LogicalXor MVN Maximum Minimum
-    Multiply Negative NormalizeL2 NotEqual Parameter PRelu Power ReadValue ReduceLogicalAnd ReduceLogicalOr
-    Result Roll ScatterElementsUpdate ScatterNDUpdate ScatterUpdate Select ShapeOf SoftMax SoftPlus SoftSign
-    SquaredDifference StridedSlice Subtract Swish VariadicSplit
+    GreaterEqual GRN HSigmoid HSwish LessEqual LogicalAnd LogicalNot LogicalOr LogicalXor Maximum Minimum
+    Multiply MVN Negative NormalizeL2 NotEqual Parameter Power PRelu ReadValue ReduceLogicalAnd
+    ReduceLogicalOr Result Roll ScatterElementsUpdate ScatterNDUpdate ScatterUpdate Select ShapeOf SoftMax
+    SoftPlus SoftSign SquaredDifference StridedSlice Subtract Swish VariadicSplit
 """
 FREE = frozenset(_ONNX_FREE.split()) | frozenset(_OPENVINO_FREE.split())
 """Operation types that take no multiply-adds under the convention."""

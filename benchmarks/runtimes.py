@@ -11,7 +11,17 @@ import numpy as np
 from ..optimize.errors import InputError, VtoptError
 from .host import need, take_reason
 
-__all__ = ["DEFAULT_SIZE", "RUNTIMES", "Loaded", "Opener", "Shape", "load_model"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "RUNTIMES",
+    "Arrays",
+    "Feeds",
+    "Loaded",
+    "Opener",
+    "Settings",
+    "Shape",
+    "load_model",
+]
 
 Shape = tuple[int | None, ...]
 Arrays = dict[str, np.ndarray]
@@ -44,24 +54,32 @@ class Loaded(NamedTuple):
     size: tuple[int, int] | None = None
 
 
+class Settings(NamedTuple):
+    """How to load a model; each runtime takes of it what it knows."""
+
+    threads: int
+    network: str | None = None
+    precise: bool = False
+
+
 class Opener(NamedTuple):
     """How a runtime loads a file: the kinds it takes, and the function that loads one."""
 
     kinds: tuple[str, ...]
-    load: Callable[[Path, int, str | None, bool], Loaded]
+    load: Callable[[Path, Settings], Loaded]
 
 
-def _load_torch(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
-    """Load weights or a checkpoint into its network; torch computes in float32 whatever `precise` says."""
+def _load_torch(path: Path, settings: Settings) -> Loaded:
+    """Load weights or a checkpoint into its network, in float32."""
     torch = need("torch")
     from ..optimize.weights import load_network
 
-    loaded = load_network(path, network)
+    loaded = load_network(path, settings.network)
     names = tuple(spec.name for spec in loaded.inputs)
 
     def run(feeds: Feeds) -> Arrays:
         before = torch.get_num_threads()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(settings.threads)
         try:
             with torch.inference_mode():
                 made = loaded.module(*(torch.tensor(feeds[name], dtype=torch.float32) for name in names))
@@ -79,7 +97,7 @@ def _load_torch(path: Path, threads: int, network: str | None, precise: bool) ->
 
 
 def _name_outputs(made: Any, names: Sequence[str]) -> Arrays:
-    """Name what a module returned: a tensor, several in order, or a mapping that may have the names itself."""
+    """Name what a module returned: a tensor, several in order, or a mapping, by its own names if they fit."""
     if isinstance(made, Mapping):
         values = [made[name] for name in names] if all(name in made for name in names) else [*made.values()]
     else:
@@ -87,7 +105,7 @@ def _name_outputs(made: Any, names: Sequence[str]) -> Arrays:
     return {name: value.float().numpy() for name, value in zip(names, values, strict=False)}
 
 
-def _load_onnxruntime(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
+def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
     """Load ONNX into onnxruntime's CPU provider: sequential, all graph optimisations.
 
     Its threads stop spinning when a run ends, so that they do not slow down another engine that is
@@ -97,11 +115,11 @@ def _load_onnxruntime(path: Path, threads: int, network: str | None, precise: bo
     options = ort.SessionOptions()
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if precise:
+    if settings.precise:
         options.add_session_config_entry("session.x64quantprecision", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
@@ -118,19 +136,19 @@ def _load_onnxruntime(path: Path, threads: int, network: str | None, precise: bo
     return Loaded(inputs=shapes, outputs=outputs, run=run)
 
 
-def _load_openvino(path: Path, threads: int, network: str | None, precise: bool) -> Loaded:
+def _load_openvino(path: Path, settings: Settings) -> Loaded:
     """Load OpenVINO IR or ONNX into OpenVINO's CPU plugin: float32, one stream, tuned for latency."""
     ov = need("openvino")
-    settings = {
+    options = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_NUM_THREADS": settings.threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
-    if precise:
-        settings["EXECUTION_MODE_HINT"] = "ACCURACY"
+    if settings.precise:
+        options["EXECUTION_MODE_HINT"] = "ACCURACY"
     core = ov.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
     request = compiled.create_infer_request()
     names = [_name_port(port) for port in compiled.inputs]
     types = [np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs]
@@ -152,8 +170,9 @@ def _load_openvino(path: Path, threads: int, network: str | None, precise: bool)
 
 
 def _name_port(port: Any) -> str:
-    """Return a port's tensor name, or its node's where a converter gave none."""
-    return port.get_any_name() if port.get_names() else port.get_node().get_friendly_name()
+    """Return a port's tensor name; of several, the node's own: compiling adds those of tensors merged into it."""
+    names, node = port.get_names(), port.get_node().get_friendly_name().split("/sink_port")[0]
+    return node if node in names or not names else min(names)
 
 
 def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -172,12 +191,10 @@ RUNTIMES: Mapping[str, Opener] = {
 """Runtime -> the kinds of file it loads and how; a kind's default runtime is the first that takes it."""
 
 
-def load_model(
-    path: Path, runtime: str, threads: int, network: str | None = None, precise: bool = False
-) -> Loaded:
+def load_model(path: Path, runtime: str, settings: Settings) -> Loaded:
     """Load a file into a runtime; raises InputError with the first telling line of the runtime's message."""
     try:
-        loaded = RUNTIMES[runtime].load(path, threads, network, precise)
+        loaded = RUNTIMES[runtime].load(path, settings)
     except VtoptError:
         raise
     except Exception as error:  # each runtime has exceptions of its own

@@ -153,7 +153,7 @@ def _find_shift(add: Node, graph: Graph, makers: Mapping[str, Node]) -> Iterator
 def _split(
     node: Node, slots: tuple[int, ...], graph: Graph, makers: Mapping[str, Node]
 ) -> tuple[str | None, str]:
-    """Return the constant operand of a binary node, if it is a vector along one axis, and the other operand."""
+    """Return a binary node's constant operand, if that is a vector along one axis, and the other operand."""
     first, second = (_pick(node, slot) for slot in slots)
     for operand, other in ((first, second), (second, first)):
         constant = _find_constant(operand, graph, makers)

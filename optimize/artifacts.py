@@ -18,15 +18,22 @@ import typer
 from .errors import InputError, OutputError
 
 __all__ = [
+    "SUFFIXES",
+    "AnyIn",
+    "CheckpointIn",
+    "CheckpointOut",
     "Force",
     "Kind",
     "NetworkName",
     "OnnxIn",
     "OnnxOut",
+    "OpenvinoOut",
+    "PairCount",
     "PairsFolder",
     "Reads",
     "Size",
     "SizeOption",
+    "WeightsIn",
     "WeightsOut",
     "Writes",
     "detect_kind",
@@ -160,14 +167,16 @@ def hash_artifact(path: Path) -> str:
 
 
 @contextmanager
-def new_output(output: Path, *, force: bool = False) -> Iterator[Path]:
+def new_output(output: Path, kind: Kind, *, force: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes `output`, on any error nothing is left.
 
     What is written beside the temporary file (an IR's .bin) moves along with it.
 
-    Raises OutputError when `output` exists and not `force`, when its folder is missing or read-only, or
-    when the disk is full.
+    Raises OutputError when `output` has not the suffix of its kind, when it exists and not `force`, when
+    its folder is read-only, or when the disk is full.
     """
+    if output.suffix != SUFFIXES[kind]:
+        raise OutputError(f"{output}: the suffix must be {SUFFIXES[kind]}; name it {output.stem}{SUFFIXES[kind]}")
     if output.exists() and not force:
         raise OutputError(f"{output}: exists already; choose another name or pass --force")
     if output.is_dir():

@@ -7,7 +7,6 @@ and everything else is refused by name.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 import zipfile
@@ -20,7 +19,7 @@ from .artifacts import detect_kind
 from .errors import InputError, NetworkError
 from .networks import NETWORKS, build_network
 from .provenance import Metadata
-from .weights import describe_network
+from .weights import describe_network, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,10 +43,10 @@ functions, given a crafted dtype, read memory at any address."""
 
 MAX_DEPTH = 3
 COMPILED = "_orig_mod."
+WRAPPERS = {"module.", "_forward_module."}
 AVERAGE_COUNTER = "n_averaged"
 RESAVE = "where it was made, save the weights alone: torch.save(net.state_dict(), 'weights.pth')"
 
-_WRAPPERS = re.compile(r"((_forward_)?module\.)+")
 _BOOKKEEPING = re.compile(r"optim|sched|(?<![a-z])scaler|Scaler")
 _AVERAGED = re.compile(r"(?<![a-z])ema(?![a-z])|Ema(?![a-z])|EMA|shadow|averaged")
 
@@ -67,7 +66,7 @@ def read_checkpoint(path: Path) -> Any:
     """
     kind = detect_kind(path)
     if kind == "weights":
-        return _read_safetensors(path)
+        return load_weights(path)[0]
     if kind != "checkpoint":
         raise InputError(f"{path}: is no checkpoint but {kind}; give the file that training saved")
     import torch
@@ -81,28 +80,11 @@ def read_checkpoint(path: Path) -> Any:
             raise InputError(f"{path}: {_explain(path, error)}") from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: not a readable safetensors file ({error}); copy or strip it again"
-        ) from error
-
-
 def _explain(path: Path, error: Exception) -> str:
     if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"reading it needs {refused[1]}, and vtopt never runs code from a file; {RESAVE}"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(name).name for name in archive.namelist()}
-        if "constants.pkl" in members:
-            return f"is a TorchScript program, not a checkpoint; {RESAVE}"
-        if "data.pkl" not in members:
-            return "is a zip archive that torch.save did not write; unpack it and name the checkpoint in it"
+    if "TorchScript archive" in str(error):
+        return f"is a TorchScript program, not a checkpoint; {RESAVE}"
     with path.open("rb") as stream:
         head = stream.read(16)
     if head.startswith((b"PK", b"\x80")):
@@ -124,7 +106,7 @@ class Selection:
 
 
 class _StateDict(NamedTuple):
-    """One set of weights in a checkpoint, `prefix` already removed from its names."""
+    """One set of weights in a checkpoint, `prefixes` removed from its names."""
 
     where: str
     tensors: dict[str, Tensor]
@@ -135,7 +117,7 @@ class _StateDict(NamedTuple):
         return bool(_AVERAGED.search(self.where))
 
     def __str__(self) -> str:
-        return f"{_describe(self.where or 'the top level', self.tensors)} of {len(self.tensors)} tensors"
+        return _describe(self.where or "the top level", self.tensors)
 
 
 def select_weights(
@@ -163,7 +145,7 @@ def select_weights(
         tensors |= {name: raw.tensors[name] for name in lacking}
         if key is None:
             notices.append(
-                f"took the averaged weights '{chosen.where}'; --key {raw.where} takes the raw ones"
+                f"took the averaged weights '{chosen.where}'; --key '{raw.where}' takes the raw ones"
             )
         if lacking:
             notices.append(f"{len(lacking)} tensors that it lacks, as {lacking[0]}, come from '{raw.where}'")
@@ -198,11 +180,14 @@ def _free_names(where: str, tensors: Mapping[str, Tensor], path: Path) -> _State
     """Remove what DataParallel, AveragedModel, torch.compile and Fabric put before names, in any order."""
     kept = [name for name in tensors if name != AVERAGE_COUNTER]
     names = [name.replace(COMPILED, "") for name in kept]
-    wrapper = found[0] if (found := _WRAPPERS.match(os.path.commonprefix(names))) else ""
-    freed = {name.removeprefix(wrapper): tensors[old] for name, old in zip(names, kept, strict=True)}
+    prefixes = [COMPILED] if names != kept else []
+    while len(firsts := {name[: name.find(".") + 1] for name in names}) == 1 and firsts <= WRAPPERS:
+        prefixes.append(firsts.pop())
+        names = [name.removeprefix(prefixes[-1]) for name in names]
+    freed = {name: tensors[old] for name, old in zip(names, kept, strict=True)}
     if len(freed) < len(kept):
         raise InputError(f"{path}: '{where}' has the same names with and without {COMPILED}; save it again")
-    return _StateDict(where, freed, (COMPILED,) * (names != kept) + (wrapper,) * bool(wrapper))
+    return _StateDict(where, freed, tuple(prefixes))
 
 
 def _choose(found: list[_StateDict], path: Path, key: str | None) -> _StateDict:
@@ -235,7 +220,7 @@ def _read_network(
         return {}, (f"the file names its network '{name}'; vtopt has none of that name and did not build it",)
     try:
         return describe_network(name, build_network(name, config)), ()
-    except (NetworkError, RuntimeError, ValueError, ArithmeticError) as error:
+    except (NetworkError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise NetworkError(f"{path}: its network cannot be built as the file says: {error}") from error
 
 
@@ -258,7 +243,9 @@ def _list_dropped(node: Mapping[Any, Any], chosen: str, here: str = "") -> Itera
 
 def _describe(where: str, value: object) -> str:
     size = _count_bytes(value)
-    return f"{where} ({f'{size / 1e6:.1f} MB' if size >= 1e5 else f'{size / 1e3:.1f} kB'})" if size else where
+    if not size:
+        return where
+    return f"{where} ({size / 1e6:.1f} MB)" if size >= 1e5 else f"{where} ({size / 1e3:.1f} kB)"
 
 
 def _count_bytes(value: object) -> int:
@@ -266,12 +253,12 @@ def _count_bytes(value: object) -> int:
     pending, seen = [value], dict[int, object]()
     while pending:
         item = pending.pop()
-        if id(item) not in seen:
-            seen[id(item)] = item
-            pending += (
-                item.values() if isinstance(item, Mapping) else item if isinstance(item, list | tuple) else ()
-            )
-    return sum(item.nbytes for item in seen.values() if _is_tensor(item))
+        if isinstance(item, Mapping) and id(item) not in seen:
+            pending += item.values()
+        elif isinstance(item, list | tuple) and id(item) not in seen:
+            pending += item
+        seen[id(item)] = item
+    return sum(item.numel() * item.element_size() for item in seen.values() if _is_tensor(item))
 
 
 def _join(here: str, key: object) -> str:

@@ -7,6 +7,7 @@
       RecipeError              1   a recipe that cannot run; lists every problem
       DifferenceError          1   a step's output differs from its input; nothing was written
       MissingExtraError        1   an optional package is not installed
+      UsageError               2   settings that contradict each other
     BudgetError                3   a quality budget was missed; the artifact was kept
 
 Usage errors end with 2 (Typer), an interruption with 130.
@@ -22,6 +23,7 @@ __all__ = [
     "NetworkError",
     "OutputError",
     "RecipeError",
+    "UsageError",
     "VtoptError",
 ]
 
@@ -54,6 +56,12 @@ class DifferenceError(VtoptError):
 
 class MissingExtraError(VtoptError):
     """An optional package is not installed."""
+
+
+class UsageError(VtoptError):
+    """Settings contradict each other."""
+
+    exit_code = 2
 
 
 class BudgetError(VtoptError):

@@ -13,10 +13,18 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
-from .artifacts import detect_kind, hash_artifact
+from .artifacts import detect_kind, hash_artifact, list_files
 from .errors import InputError
 
-__all__ = ["Metadata", "Record", "add_record", "read_history", "read_metadata", "read_pictures", "set_onnx_metadata"]
+__all__ = [
+    "Metadata",
+    "Record",
+    "add_record",
+    "read_history",
+    "read_metadata",
+    "read_pictures",
+    "set_onnx_metadata",
+]
 
 Metadata = dict[str, str]
 
@@ -33,6 +41,7 @@ class Record:
     step: str
     parent: str
     parent_sha256: str
+    parent_bytes: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
@@ -53,6 +62,7 @@ def add_record(
         step=step,
         parent=parent.name,
         parent_sha256=hash_artifact(parent),
+        parent_bytes=sum(file.stat().st_size for file in list_files(parent)),
         settings={key: _to_plain(value) for key, value in settings.items()},
         figures=figures,
         notices=notices,

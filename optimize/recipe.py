@@ -1,15 +1,15 @@
 """Recipes: YAML lists of steps with their settings, checked against the steps' signatures before any work.
 
-    description: Float16 ONNX for onnxruntime on a CPU.
-    steps:
-      - strip:
-      - export: {size: 256x192}
-      - simplify:
-        name: fp32              # the artifact's name; default: the step's
-      - quantize: {fp16: true}
-        name: fp16
-        from: fp32              # an earlier name; default: the one before
-    report: [fp32, fp16]        # what the report compares; default: the first ONNX and all that end a branch
+description: Float16 ONNX for onnxruntime on a CPU.
+steps:
+  - strip:
+  - export: {size: 256x192}
+  - simplify:
+    name: fp32              # the artifact's name; default: the step's
+  - quantize: {fp16: true}
+    name: fp16
+    from: fp32              # an earlier name; default: the one before
+report: [fp32, fp16]        # what the report compares; default: the first ONNX and all that end a branch
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def load_recipe(path: Path, *, start_kind: Kind | None = None, steps: StepTable 
     recipe = _parse_recipe(_read_yaml(path), steps, problems)
     problems += check_recipe(recipe, start_kind, steps)
     if problems:
-        count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-        raise RecipeError("\n  ".join([f"{path}: {count}", *problems]))
+        listed = problems if len(problems) == 1 else [f"{len(problems)} problems", *problems]
+        raise RecipeError(f"{path}: " + "\n  ".join(listed))
     return replace(recipe, report=recipe.report or _choose_report(recipe, steps))
 
 
@@ -110,7 +110,7 @@ def check_recipe(recipe: Recipe, start_kind: Kind | None, steps: StepTable = STE
         found += [*_check_place(stage, shape, given), *_check_settings(stage, shape)]
         problems += [f"step {place} '{stage.step}': {text}" for text in found]
         given.setdefault(stage.name, shape.writes if shape else None)
-    names = [stage.name for stage in recipe.stages]
+    names = dict.fromkeys(stage.name for stage in recipe.stages)
     for name in recipe.report:
         if name not in names:
             problems.append(f"report: no step is named '{name}'; {_among(name, 'names', names)}")
@@ -135,7 +135,7 @@ def read_shape(function: Callable[..., Path]) -> StepShape:
 
 
 def convert_setting(value: Any, annotation: Any) -> Any:
-    """Turn a value as YAML gives it into what the parameter takes; raises ValueError that says what is wrong."""
+    """Turn a value of a recipe into what the parameter takes; raises ValueError that says what is wrong."""
     marks = getattr(annotation, "__metadata__", ())
     option = next((mark for mark in marks if isinstance(mark, OptionInfo)), OptionInfo())
     text = json.dumps(value, default=str)
@@ -144,9 +144,10 @@ def convert_setting(value: Any, annotation: Any) -> Any:
             return option.parser(str(value))
         except typer.BadParameter as error:
             raise ValueError(str(error)) from error
-    adapter = TypeAdapter(Annotated[annotation, Field(ge=option.min, le=option.max)])
+    bounds = Field(ge=option.min, le=option.max)
+    bounded: Any = Annotated[annotation, bounds]  # pyright: ignore[reportInvalidTypeForm]
     try:
-        return adapter.validate_json(text, strict=True)
+        return TypeAdapter(bounded).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(f"{error.errors()[0]['msg'].removeprefix('Input ')}, not {text}") from error
 
@@ -254,12 +255,14 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
+                problem = f"'{key.value}' is there twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+$", re.I), None)
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, None)
 
 
 def _read_yaml(path: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +11,10 @@ import typer
 
 from .artifacts import CheckpointIn, Force, NetworkName, WeightsOut, new_output
 from .checkpoint import read_checkpoint, select_weights
-from .errors import DifferenceError, InputError, OutputError
+from .errors import DifferenceError
 from .networks import NETWORKS, build_network
 from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_metadata
-from .weights import describe_network, find_nonfinite, fit_weights, save_weights
+from .weights import describe_network, fit_weights, require_finite, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,29 +39,22 @@ def strip_checkpoint(
     equal what was selected, bit for bit. Where the network is known, from --network or from the file, the
     weights must fit it, and the header describes it.
     """
-    if output.suffix != ".safetensors":
-        raise OutputError(f"{output}: weights are written as safetensors; name it {output.stem}.safetensors")
     chosen = select_weights(read_checkpoint(source), source, key=key, network=network)
-    if bad := find_nonfinite(chosen.weights):
-        raise InputError(
-            f"{source}: {len(bad)} tensors hold NaN or infinite values ({', '.join(bad[:5])}); "
-            "the training has diverged: take an earlier checkpoint"
-        )
+    require_finite(chosen.weights, source)
     header = _make_header({**read_metadata(source), **chosen.metadata}, chosen.weights, network, source)
     notices = chosen.notices
     if NETWORK not in header:
         notices += ("the network is not known: pass --network now, or to later steps",)
-    settings = {"network": network, "key": key}
-    figures = {"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source}
-
-    def describe(size: int) -> Metadata:
-        sizes = {"source_bytes": source.stat().st_size, "output_bytes": size}
-        return add_record(
-            header, "strip", source, settings=settings, figures=sizes | figures, notices=notices
-        )
-
-    with new_output(output, force=force) as draft:
-        _save_measured(chosen.weights, draft, describe)
+    header = add_record(
+        header,
+        "strip",
+        source,
+        settings={"network": network, "key": key},
+        figures={"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source},
+        notices=notices,
+    )
+    with new_output(output, "weights", force=force) as draft:
+        save_weights(chosen.weights, draft, header)
         _compare(chosen.weights, draft)
     return output
 
@@ -74,18 +67,9 @@ def _make_header(
     named = network or said.get(NETWORK, "")
     if named not in NETWORKS and named != network:
         return header
-    built = build_network(named, json.loads(said[CONFIG]) if said.get(NETWORK) == named else {})
+    built = build_network(named, json.loads(said.get(CONFIG, "{}")) if said.get(NETWORK) == named else {})
     fit_weights(built, weights, f"{source} as {named}")
     return header | describe_network(named, built)
-
-
-def _save_measured(weights: Mapping[str, Tensor], draft: Path, describe: Callable[[int], Metadata]) -> None:
-    """Write the weights, and write them again until the size stated in the header is the file's own."""
-    stated, size = -1, sum(tensor.nbytes for tensor in weights.values())
-    while stated != size:
-        stated = size
-        save_weights(weights, draft, describe(stated))
-        size = draft.stat().st_size
 
 
 def _compare(weights: Mapping[str, Tensor], draft: Path) -> None:

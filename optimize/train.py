@@ -158,7 +158,7 @@ def _resume(training: _Training, output: Path, settings: Mapping[str, Any], tota
 def _save(training: _Training, output: Path, network: str, settings: Mapping[str, Any]) -> None:
     import torch
 
-    with new_output(output, force=True) as temporary:
+    with new_output(output, "checkpoint", force=True) as temporary:
         torch.save(
             {
                 "network": network,

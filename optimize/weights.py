@@ -8,24 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .artifacts import detect_kind
-from .errors import InputError, NetworkError
-from .networks import Network, build_network
+from .errors import InputError, NetworkError, OutputError
+from .networks import NETWORKS, Network, build_network
 from .provenance import CONFIG, NETWORK, PICTURES, Metadata, read_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["describe_network", "find_nonfinite", "fit_weights", "load_network", "load_weights", "save_weights"]
+__all__ = ["describe_network", "fit_weights", "load_network", "load_weights", "require_finite", "save_weights"]
 
 SHOWN_NAMES = 5
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
-    """Return the tensors and the `vtopt.` header entries of a .safetensors file or a checkpoint."""
+def load_weights(path: Path, name: str | None = None) -> tuple[dict[str, Tensor], Metadata]:
+    """Return the tensors and the `vtopt.` header entries of a .safetensors file or a checkpoint.
+
+    `name` is the network the user named, the only one beside the registered that a file may also name.
+    """
     if detect_kind(path) == "checkpoint":
         from .checkpoint import read_checkpoint, select_weights
 
-        chosen = select_weights(read_checkpoint(path), path)
+        chosen = select_weights(read_checkpoint(path), path, network=name)
         return chosen.weights, chosen.metadata
     from safetensors.torch import load_file
 
@@ -34,32 +37,51 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path, metadata: Metadata) -> None:
-    """Write tensors and header entries to `path`; the same input gives the same bytes."""
+    """Write tensors and header entries to `path`; the same input gives the same bytes.
+
+    Raises OutputError when the disk is full.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: weights[name].contiguous() for name in sorted(weights)}
-    save_file(tensors, path, metadata=dict(sorted(metadata.items())))
+    try:
+        save_file(tensors, path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OutputError(f"{path.name}: cannot be written: {error}") from error
+    _sort_header(path)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header's entries in order: safetensors writes them in a random one."""
+    with path.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        stream.seek(8)
+        stream.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def load_network(path: Path, name: str | None = None) -> Network:
     """Return the network of a file of weights or a checkpoint, loaded, float32, in evaluation mode.
 
-    `name` is needed only where the file does not say. Raises NetworkError when no network is named or the
-    weights do not fit it, InputError when the file cannot be read or holds NaN or infinite values.
+    `name` is needed only where the file does not say. A file can only name registered networks: that of
+    a user's own, package.module:factory, is imported when the user names it and never because a file does.
+
+    Raises NetworkError when no network is named or the weights do not fit it, InputError when the file
+    cannot be read or holds NaN or infinite values.
     """
-    weights, metadata = load_weights(path)
-    named = name or metadata.get(NETWORK)
+    weights, metadata = load_weights(path, name)
+    said = metadata.get(NETWORK)
+    named = name or said
     if named is None:
         raise NetworkError(f"{path}: does not say which network it belongs to; pass --network NAME")
-    config = json.loads(metadata.get(CONFIG, "{}")) if metadata.get(NETWORK) == named else {}
+    if named not in NETWORKS and named != name:
+        raise NetworkError(f"{path}: was made for network '{named}'; if you trust it, pass --network {named}")
+    config = json.loads(metadata.get(CONFIG, "{}")) if said == named else {}
     network = build_network(named, config)
     fit_weights(network, weights, f"{path} as {named}")
-    bad = find_nonfinite(weights)
-    if bad:
-        raise InputError(
-            f"{path}: {_summarize(bad)} hold NaN or infinite values; "
-            "the training has diverged: take an earlier checkpoint"
-        )
+    require_finite(weights, path)
     return network
 
 
@@ -88,9 +110,14 @@ def _summarize(names: list[str]) -> str:
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 
-def find_nonfinite(weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors that hold NaN or infinite values."""
-    return [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError that names the tensors with NaN or infinite values, if there are any."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise InputError(
+            f"{path}: NaN or infinite values in {_summarize(bad)}; "
+            "the training has diverged: take an earlier checkpoint"
+        )
 
 
 def describe_network(name: str, network: Network) -> Metadata:

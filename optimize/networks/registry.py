@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetworkError
@@ -45,6 +45,7 @@ class Network:
     size: tuple[int, int] = (256, 192)
     multiple_of: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
 
 
 _SDAFN_WIDTHS = (64, 128, 256, 256, 256)
@@ -89,7 +90,7 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
             "return vtopt.optimize.networks.Network(module=..., inputs=(...))"
         )
     network.module.eval()
-    return network
+    return replace(network, name=name)
 
 
 def _find_factory(name: str) -> tuple[Callable[..., Network], Mapping[str, Any]]:

@@ -1,0 +1,212 @@
+"""Export a network to ONNX, and prove the graph against the network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .artifacts import Force, NetworkName, OnnxOut, PairCount, PairsFolder, Size, SizeOption, WeightsIn, new_output
+from .errors import InputError, VtoptError
+from .networks import Network
+from .onnx_files import save_onnx
+from .provenance import add_record, read_metadata
+from .repeat_interleave import exportable_repeat_interleave
+from .verify import compare_artifacts, require_close
+from .weights import describe_network, load_network
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import Tensor
+
+__all__ = ["MAX_RELATIVE_DIFFERENCE", "export_onnx"]
+
+MAX_RELATIVE_DIFFERENCE = 1e-4
+"""Largest difference to the torch network, as a share of the output's largest value."""
+
+
+def export_onnx(
+    source: WeightsIn,
+    output: OnnxOut,
+    *,
+    network: NetworkName = None,
+    size: SizeOption = None,
+    opset: Annotated[int, typer.Option(min=16, max=19, help="20 and later rename GridSample's mode.")] = 17,
+    dynamic_batch: Annotated[bool, typer.Option(help="Let the batch size vary.")] = False,
+    exporter: Annotated[
+        Literal["auto", "dynamo", "torchscript"],
+        typer.Option(help="auto: dynamo, and TorchScript with a notice where that fails."),
+    ] = "auto",
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 2,
+    force: Force = False,
+) -> Path:
+    """Export a network to ONNX with named inputs and outputs.
+
+    Every form of repeat_interleave is rewritten to operators that all runtimes have; the graph keeps no
+    traces of source paths, so equal weights give equal bytes. The graph is checked, and run on pairs
+    against the torch network.
+
+    Raises InputError for a size the network's pyramid cannot halve, NetworkError for weights that do not
+    fit, DifferenceError when a picture differs by more than 1e-4 of its largest value; nothing is written then.
+    """
+    import onnx
+
+    built = load_network(source, network)
+    size = size or Size(*built.size)
+    _check_size(size, built, source)
+    notices: list[str] = []
+    with new_output(output, "onnx", force=force) as temporary:
+        model = _trace(built, size, opset, dynamic_batch, exporter, notices)
+        _check_finite(model, output)
+        metadata = read_metadata(source) | describe_network(built.name, built)
+        save_onnx(model, temporary, metadata)
+        onnx.checker.check_model(temporary, full_check=True)
+        difference = compare_artifacts(
+            source, temporary, pairs=pairs, pair_count=pair_count, size=size, network=network
+        )
+        require_close(difference, MAX_RELATIVE_DIFFERENCE, output)
+        settings = {
+            "network": network,
+            "size": str(size),
+            "opset": opset,
+            "dynamic_batch": dynamic_batch,
+            "exporter": exporter,
+            "pairs": pairs,
+            "pair_count": pair_count,
+        }
+        figures = {"nodes": len(model.graph.node), **difference.to_figures()}
+        metadata = add_record(
+            metadata, "export", source, settings=settings, figures=figures, notices=tuple(notices)
+        )
+        save_onnx(model, temporary, metadata)
+    return output
+
+
+def _check_size(size: Size, network: Network, source: Path) -> None:
+    step = network.multiple_of
+    if size.height % step or size.width % step:
+        fitting = Size(*(max(step, round(side / step) * step) for side in size))
+        raise InputError(
+            f"{source}: size {size} cannot be halved as often as the network's pyramid needs; "
+            f"height and width must be multiples of {step}: use --size {fitting}"
+        )
+
+
+def _trace(
+    network: Network, size: Size, opset: int, dynamic_batch: bool, exporter: str, notices: list[str]
+) -> ModelProto:
+    examples = [_make_example(network, size, seed) for seed in (0, 1)]
+    with exportable_repeat_interleave(network.module, examples):
+        if exporter != "torchscript":
+            try:
+                return _trace_dynamo(network, examples[0], opset, dynamic_batch)
+            except Exception as error:  # an exporter may raise anything
+                if exporter == "dynamo" or isinstance(error, KeyboardInterrupt):
+                    raise VtoptError(f"the dynamo exporter failed: {_first_line(error)}") from error
+                notices.append(f"the dynamo exporter failed, TorchScript was used: {_first_line(error)}")
+    with exportable_repeat_interleave(network.module, examples):
+        try:
+            return _trace_torchscript(network, examples[0], opset, dynamic_batch)
+        except Exception as error:
+            raise VtoptError(
+                f"the network cannot be exported: {_first_line(error)}; see which operator it names, "
+                "and replace it in the network"
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _make_example(network: Network, size: Size, seed: int) -> tuple[Tensor, ...]:
+    """Return seeded inputs in [-1, 1]; a batch of two, so that no exporter takes the batch for a constant."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(2, spec.channels, size.height, size.width) for spec in network.inputs]
+    return tuple(torch.rand(shape, generator=generator) * 2 - 1 for shape in shapes)
+
+
+def _trace_dynamo(
+    network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool
+) -> ModelProto:
+    import torch
+
+    options: dict[str, Any] = {}
+    if dynamic_batch:
+        batch = torch.export.Dim("batch", min=1)
+        options["dynamic_shapes"] = tuple({0: batch} for _ in network.inputs)
+    else:
+        example = tuple(tensor[:1] for tensor in example)
+    with _quiet():
+        program = torch.onnx.export(
+            network.module,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=[spec.name for spec in network.inputs],
+            output_names=list(network.outputs),
+            verbose=False,
+            **options,
+        )
+    if program is None:
+        raise VtoptError("the dynamo exporter returned nothing")
+    return program.model_proto
+
+
+def _trace_torchscript(
+    network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool
+) -> ModelProto:
+    import onnx
+    import torch
+
+    names = [spec.name for spec in network.inputs]
+    outputs = list(network.outputs)
+    axes = {name: {0: "batch"} for name in [*names, *outputs]} if dynamic_batch else None
+    if not dynamic_batch:
+        example = tuple(tensor[:1] for tensor in example)
+    stream = io.BytesIO()
+    with _quiet():
+        torch.onnx.export(
+            network.module,
+            example,
+            stream,
+            dynamo=False,
+            opset_version=opset,
+            input_names=names,
+            output_names=outputs,
+            dynamic_axes=axes,
+        )
+    return onnx.load_from_string(stream.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' warnings and progress prints from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _check_finite(model: ModelProto, output: Path) -> None:
+    import numpy as np
+    from onnx import numpy_helper
+
+    for initializer in model.graph.initializer:
+        values = numpy_helper.to_array(initializer)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"{output}: constant '{initializer.name}' holds NaN or infinite values; not exported")

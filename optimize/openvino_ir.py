@@ -1,0 +1,58 @@
+"""Convert ONNX to OpenVINO IR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .artifacts import Force, OnnxIn, OpenvinoOut, PairCount, PairsFolder, new_output
+from .onnx_files import load_onnx
+from .provenance import Metadata, add_record, read_metadata
+from .verify import compare_artifacts
+
+if TYPE_CHECKING:
+    from openvino import Model
+
+__all__ = ["convert_openvino"]
+
+
+def convert_openvino(
+    source: OnnxIn,
+    output: OpenvinoOut,
+    *,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Store weights as float16; OpenVINO computes in float32.")] = False,
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 2,
+    force: Force = False,
+) -> Path:
+    """Convert float32, float16 or int8 ONNX to OpenVINO IR.
+
+    Writes the .xml and, beside it, the .bin. The IR's pictures are compared with those of the ONNX model on
+    onnxruntime.
+    """
+    import openvino
+
+    load_onnx(source)
+    with new_output(output, "openvino", force=force) as temporary:
+        model = openvino.convert_model(source)
+        _save(model, temporary, read_metadata(source), fp16)
+        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
+        metadata = add_record(
+            read_metadata(source),
+            "convert",
+            source,
+            settings={"fp16": fp16, "pairs": pairs, "pair_count": pair_count},
+            figures=difference.to_figures(),
+        )
+        _save(model, temporary, metadata, fp16)
+    return output
+
+
+def _save(model: Model, path: Path, metadata: Metadata, fp16: bool) -> None:
+    import openvino
+
+    for key, value in sorted(metadata.items()):
+        model.set_rt_info(value, key.split("."))
+    openvino.save_model(model, path, compress_to_fp16=fp16)

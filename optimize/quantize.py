@@ -1,0 +1,140 @@
+"""Quantise an ONNX model: float16, int8 calibrated on pairs, or int8 with dynamic ranges."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
+from .cpu_target import TargetName, resolve_target
+from .errors import UsageError
+from .onnx_files import load_onnx, save_onnx
+from .progress import track
+from .provenance import add_record, read_metadata
+from .verify import compare_artifacts, require_psnr
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from .data.pairs import Pair
+
+__all__ = ["quantize_onnx"]
+
+DYNAMIC_NOTICE = (
+    "dynamic int8 is for size: it loads everywhere, and is slower than float32; for speed use static int8 (no --dynamic)"
+)
+CALIBRATION_SEED = 500_000
+"""Drawn calibration pairs start here; those that outputs are compared on start at 0."""
+
+
+def quantize_onnx(
+    source: OnnxIn,
+    output: OnnxOut,
+    *,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Float16: half the size.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Int8: a quarter of the size, and faster.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="With --int8: no calibration; for size only.")] = False,
+    target: Annotated[TargetName, typer.Option(help="The CPU that int8 is for; auto: this machine's.")] = "auto",
+    pairs: PairsFolder = None,
+    calibration_count: Annotated[int, typer.Option(min=1, help="How many pairs int8 is calibrated on.")] = 16,
+    pair_count: PairCount = 4,
+    min_psnr: Annotated[
+        float | None, typer.Option(help="Least PSNR to the input in dB; below it the exit code is 3.")
+    ] = None,
+    force: Force = False,
+) -> Path:
+    """Quantise to --fp16 or --int8; what makes a warp's grid stays float32.
+
+    The output's pictures are compared with the input's on pairs that were not calibrated on, where there
+    are enough.
+
+    Raises UsageError for settings that contradict each other, BudgetError (the file is kept) for a PSNR
+    below `min_psnr`.
+    """
+    _check_settings(fp16, int8, dynamic)
+    model = load_onnx(source)
+    notices: tuple[str, ...] = ()
+    if fp16:
+        from .fp16 import cast_fp16
+
+        quantized = cast_fp16(model)
+    elif dynamic:
+        from .int8 import quantize_dynamic
+
+        quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
+    else:
+        quantized, notices = _quantize_static(source, model, target, pairs, calibration_count, pair_count)
+    settings: dict[str, Any] = {"fp16": fp16, "int8": int8, "dynamic": dynamic, "pairs": pairs}
+    if int8 and not dynamic:
+        settings |= {"target": target, "calibration_count": calibration_count}
+    with new_output(output, "onnx", force=force) as temporary:
+        save_onnx(quantized, temporary, read_metadata(source))
+        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
+        figures = {
+            **_count_ops(quantized),
+            **difference.to_figures(),
+        }
+        metadata = add_record(
+            read_metadata(source), "quantize", source, settings=settings, figures=figures, notices=notices
+        )
+        save_onnx(quantized, temporary, metadata)
+    require_psnr(difference, min_psnr, output)
+    return output
+
+
+def _check_settings(fp16: bool, int8: bool, dynamic: bool) -> None:
+    if fp16 == int8:
+        raise UsageError("quantize: choose one of --fp16 and --int8")
+    if dynamic and not int8:
+        raise UsageError("quantize: --dynamic goes with --int8")
+
+
+def _quantize_static(
+    source: Path, model: ModelProto, target: TargetName, pairs: Path | None, count: int, pair_count: int
+) -> tuple[ModelProto, tuple[str, ...]]:
+    from ..benchmarks.engines import feed_pair, open_engine
+    from .int8 import quantize_static
+
+    settings, notices = resolve_target(target)
+    engine = open_engine(source)
+    chosen, notice = choose_calibration_pairs(pairs, engine.size, count, pair_count)
+
+    def read_feeds() -> Iterator[dict[str, Any]]:
+        for pair in track(chosen, "calibrate", total=len(chosen)):
+            yield feed_pair(engine, pair)
+
+    return quantize_static(model, read_feeds(), settings), (*notices, *notice)
+
+
+def choose_calibration_pairs(
+    folder: Path | None, size: tuple[int, int], count: int, held_out: int
+) -> tuple[Sequence[Pair], tuple[str, ...]]:
+    """Return up to `count` pairs to calibrate on, apart from the first `held_out`, which outputs are compared on.
+
+    A folder with no more pairs than `held_out` gives them all, and a notice that says so.
+    """
+    from .data.pairs import open_pairs
+
+    if folder is None:
+        return open_pairs(None, size, count, seed=CALIBRATION_SEED), ()
+    everything = open_pairs(folder, size)
+    if len(everything) > held_out:
+        return everything[held_out : held_out + count], ()
+    return everything[:count], (
+        f"{folder} has only {len(everything)} pairs: int8 was calibrated on the pairs it is compared on",
+    )
+
+
+def _count_ops(model: ModelProto) -> dict[str, int]:
+    """Count the convolutions in int8 and in float: those fed by DequantizeLinear, or ConvInteger, and the rest."""
+    dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    counts = Counter(
+        "convolutions_int8" if node.op_type == "ConvInteger" or node.input[0] in dequantized else "convolutions_float"
+        for node in model.graph.node
+        if node.op_type in {"Conv", "ConvInteger"}
+    )
+    return {key: counts[key] for key in ("convolutions_int8", "convolutions_float")}

@@ -1,0 +1,147 @@
+"""Compare two artifacts by their pictures, on pairs: the gate after every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import BudgetError, DifferenceError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..benchmarks.engines import Engine
+    from ..benchmarks.runtimes import Arrays
+    from .data.pairs import Pair
+
+__all__ = ["Difference", "compare_artifacts", "compare_engines", "require_close", "require_psnr"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the pictures of one artifact are from those of another."""
+
+    pairs: int
+    psnr_median_db: float
+    psnr_worst_db: float
+    ssim_median: float
+    max_abs: float
+    max_relative: float
+    worst_pair: str
+    worst_pictures: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+    def to_figures(self) -> dict[str, Any]:
+        """Return the figures as JSON has them; what is infinite (the PSNR of equal pictures) is null."""
+        return {
+            "pairs": self.pairs,
+            "psnr_median_db": _round_or_none(self.psnr_median_db, 2),
+            "psnr_worst_db": _round_or_none(self.psnr_worst_db, 2),
+            "ssim_median": round(self.ssim_median, 5),
+            "max_abs": _round_or_none(float(f"{self.max_abs:.3g}"), 12),
+            "max_relative": _round_or_none(float(f"{self.max_relative:.3g}"), 12),
+            "worst_pair": self.worst_pair,
+        }
+
+
+def _round_or_none(value: float, digits: int) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def compare_artifacts(
+    source: Path,
+    output: Path,
+    *,
+    pairs: Path | None = None,
+    pair_count: int | None = None,
+    size: tuple[int, int] | None = None,
+    network: str | None = None,
+) -> Difference:
+    """Run both artifacts on the same pairs and compare their pictures.
+
+    Each runs on its own runtime (torch, onnxruntime, OpenVINO), at the size the second one has. PSNR and
+    SSIM are over the value range [-1, 1].
+    """
+    from ..benchmarks.engines import open_engine
+    from .data.pairs import open_pairs
+
+    compared = open_engine(output, network=network)
+    reference = open_engine(source, network=network)
+    return compare_engines(reference, compared, open_pairs(pairs, size or compared.size, pair_count))
+
+
+def compare_engines(reference: Engine, compared: Engine, pairs: Sequence[Pair]) -> Difference:
+    """Compare the outputs of two opened artifacts, one pair at a time.
+
+    PSNR and SSIM are of the pictures, clipped to [-1, 1] as they are shown; the largest differences are of
+    every output as it leaves the network, matched by name, or by place where the names differ.
+    """
+    from ..benchmarks.feeds import feed_pair, take_picture
+    from ..benchmarks.quality import compare_pictures, summarize_quality
+
+    scores = {}
+    worst: tuple[float, Any] = (math.inf, None)
+    max_abs = max_relative = 0.0
+    for pair in pairs:
+        expected = reference.run(feed_pair(reference, pair))
+        made = compared.run(feed_pair(compared, pair))
+        for name, values in _match_outputs(expected, made).items():
+            largest = _measure_largest(expected[name], values)
+            max_abs = max(max_abs, largest)
+            max_relative = max(max_relative, largest / (float(abs(expected[name]).max()) or 1.0))
+        pictures = take_picture(compared, made), take_picture(reference, expected)
+        scores[pair.name] = score = compare_pictures(*pictures)
+        if score.psnr <= worst[0]:
+            worst = (score.psnr, pictures)
+    quality = summarize_quality(scores)
+    return Difference(
+        pairs=quality.pairs,
+        psnr_median_db=quality.psnr_median,
+        psnr_worst_db=quality.psnr_worst,
+        ssim_median=quality.ssim_median,
+        max_abs=max_abs,
+        max_relative=max_relative,
+        worst_pair=quality.worst,
+        worst_pictures=worst[1],
+    )
+
+
+def _match_outputs(expected: Arrays, made: Arrays) -> Arrays:
+    if set(expected) == set(made):
+        return made
+    if len(expected) != len(made):
+        raise InputError(
+            f"the two models have different outputs and cannot be compared: {', '.join(expected)}; {', '.join(made)}"
+        )
+    return dict(zip(expected, made.values(), strict=True))
+
+
+def _measure_largest(expected: NDArray[np.float32], made: NDArray[np.float32]) -> float:
+    """Return the largest absolute difference; infinite where either holds NaN or infinite values."""
+    import numpy as np
+
+    if expected.shape != made.shape:
+        raise InputError(f"outputs of shapes {expected.shape} and {made.shape} cannot be compared")
+    largest = float(np.abs(expected - made).max())
+    return largest if math.isfinite(largest) else math.inf
+
+
+def require_close(difference: Difference, tolerance: float, output: Path) -> None:
+    """Raise DifferenceError unless every picture is within `tolerance` of its largest value."""
+    if not difference.max_relative <= tolerance:
+        raise DifferenceError(
+            f"{output}: pictures differ from the input's by {difference.max_relative:.2g} of their largest value "
+            f"(at most {tolerance:.0e} is allowed), most on pair {difference.worst_pair}; nothing was written"
+        )
+
+
+def require_psnr(difference: Difference, min_psnr: float | None, output: Path) -> None:
+    """Raise BudgetError when the median PSNR is below the budget; the artifact is kept."""
+    if min_psnr is not None and not difference.psnr_median_db >= min_psnr:
+        raise BudgetError(
+            f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is {min_psnr:g} dB; "
+            "the file was kept: look at it with vtopt verify, or choose other settings"
+        )
