@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import ModuleType
 
 from ..optimize.errors import MissingExtraError
 
-__all__ = ["count_cpus", "need", "take_reason"]
+__all__ = ["count_cpus", "describe_host", "need", "take_reason"]
 
 _EXTRAS = {"openvino": "vtopt[openvino]"}
 _NOISE = ("Exception from ", "Check '")
@@ -41,3 +44,24 @@ def take_reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_NOISE)]
     return (telling or lines or [type(error).__name__])[0].rstrip(".!")
+
+
+def describe_host() -> dict[str, str]:
+    """Return what a figure depends on beside the model: the processor and the versions of the runtimes."""
+    return {"cpu": _name_cpu(), **{name: _find_version(name) for name in ("torch", "onnxruntime", "openvino")}}
+
+
+def _name_cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -7,15 +7,18 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
 import typer
 
 from .errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "SUFFIXES",
@@ -41,16 +44,18 @@ __all__ = [
     "list_files",
     "new_output",
     "parse_size",
+    "write_picture",
 ]
 
 Kind = Literal["checkpoint", "weights", "onnx", "openvino"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-SUFFIXES: dict[Kind, str] = {
+SUFFIXES: dict[Kind | Literal["picture"], str] = {
     "checkpoint": ".pth",
     "weights": ".safetensors",
     "onnx": ".onnx",
     "openvino": ".xml",
+    "picture": ".png",
 }
 """The suffix vtopt gives a file of each kind."""
 
@@ -79,10 +84,10 @@ class Size(NamedTuple):
         return f"{self.height}x{self.width}"
 
 
-def parse_size(text: str | Size | tuple[int, int]) -> Size:
-    """Read a size written HEIGHTxWIDTH; raises ValueError (a usage error) for anything else."""
+def parse_size(text: str | Sequence[int]) -> Size:
+    """Read a size written HEIGHTxWIDTH; raises typer.BadParameter (a usage error) for anything else."""
     if not isinstance(text, str):
-        return Size(*text)
+        text = "x".join(map(str, text))
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise typer.BadParameter(f"'{text}' is not a size; write HEIGHTxWIDTH, for example 256x192")
@@ -167,7 +172,7 @@ def hash_artifact(path: Path) -> str:
 
 
 @contextmanager
-def new_output(output: Path, kind: Kind, *, force: bool = False) -> Iterator[Path]:
+def new_output(output: Path, kind: Kind | Literal["picture"], *, force: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes `output`, on any error nothing is left.
 
     What is written beside the temporary file (an IR's .bin) moves along with it.
@@ -175,8 +180,9 @@ def new_output(output: Path, kind: Kind, *, force: bool = False) -> Iterator[Pat
     Raises OutputError when `output` has not the suffix of its kind, when it exists and not `force`, when
     its folder is read-only, or when the disk is full.
     """
-    if output.suffix != SUFFIXES[kind]:
-        raise OutputError(f"{output}: the suffix must be {SUFFIXES[kind]}; name it {output.stem}{SUFFIXES[kind]}")
+    suffix = SUFFIXES[kind]
+    if output.suffix != suffix:
+        raise OutputError(f"{output}: the suffix must be {suffix}; name it {output.stem}{suffix}")
     if output.exists() and not force:
         raise OutputError(f"{output}: exists already; choose another name or pass --force")
     if output.is_dir():
@@ -197,6 +203,13 @@ def new_output(output: Path, kind: Kind, *, force: bool = False) -> Iterator[Pat
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_picture(picture: Image.Image, output: Path, *, force: bool = False) -> Path:
+    """Write a picture as PNG; raises OutputError as `new_output` does."""
+    with new_output(output, "picture", force=force) as temporary:
+        picture.save(temporary)
+    return output
 
 
 _WRITE_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG, errno.EIO}

@@ -20,6 +20,7 @@ __all__ = [
     "Metadata",
     "Record",
     "add_record",
+    "list_versions",
     "read_history",
     "read_metadata",
     "read_pictures",
@@ -66,7 +67,7 @@ def add_record(
         settings={key: _to_plain(value) for key, value in settings.items()},
         figures=figures,
         notices=notices,
-        versions=_list_versions(),
+        versions=list_versions(),
     )
     history = [*json.loads(before.get(HISTORY, "[]")), asdict(record)]
     return {**before, HISTORY: json.dumps(history, allow_nan=False)}
@@ -76,7 +77,8 @@ def _to_plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _list_versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
+    """Return the installed versions of vtopt and the packages that steps use."""
     versions = {}
     for name in ("vtopt", *_STEP_PACKAGES):
         try:

@@ -9,24 +9,22 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
 
 from ..recipes import find_recipe
 from .artifacts import SUFFIXES, detect_kind, hash_artifact
 from .data.pairs import hash_pairs, open_pairs
 from .errors import BudgetError, InputError, OutputError, VtoptError
-from .provenance import Record, _list_versions, read_history
+from .provenance import Record, list_versions, read_history
 from .recipe import FILLED, Recipe, Stage, StepTable, convert_setting, find_step, load_recipe, read_shape
+from .run_state import STATE_FILE, RunState, StageState, read_run, remember_run, write_run
 from .steps import STEPS
 
 __all__ = [
@@ -34,11 +32,6 @@ __all__ = [
     "Phase",
     "RunBudgetError",
     "RunResult",
-    "RunState",
-    "StageState",
-    "read_run",
-    "recall_run",
-    "remember_run",
     "run_recipe",
 ]
 
@@ -48,8 +41,6 @@ Phase = Literal["start", "done", "skipped", "missed"]
 Step = Callable[..., Path]
 Progress = Callable[[int, int, Stage, Phase], object]
 Paths = Mapping[str | None, Path]
-
-STATE_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -85,39 +76,6 @@ class RunBudgetError(BudgetError):
     def __init__(self, message: str, result: RunResult) -> None:
         super().__init__(message)
         self.result = result
-
-
-@dataclass(frozen=True)
-class StageState:
-    """A finished stage: `key` hashes all that its artifact depends on, `sha256` the artifact."""
-
-    name: str
-    key: str
-    sha256: str
-    missed: str
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What run.json holds: file name -> stage, for the latest run, and for what earlier ones left behind.
-
-    A stage of an earlier run is among `earlier` until the latest run comes to it.
-    """
-
-    format: Literal["vtopt run 1"]
-    recipe: str
-    report: tuple[str, ...]
-    weights: str
-    network: str | None
-    pairs: str | None
-    stages: Mapping[str, StageState] = field(default_factory=dict)
-    earlier: Mapping[str, StageState] = field(default_factory=dict)
-
-    @property
-    def reported(self) -> dict[str, str]:
-        """Name -> file name of what the report compares, the reference first, as far as it is finished."""
-        files = {stage.name: file for file, stage in self.stages.items()}
-        return {name: files[name] for name in self.report if name in files}
 
 
 def run_recipe(
@@ -219,16 +177,7 @@ class _Run:
     def write_down(self, file: str, stage: StageState) -> None:
         earlier = {name: other for name, other in self.state.earlier.items() if name != file}
         self.state = replace(self.state, stages={**self.state.stages, file: stage}, earlier=earlier)
-        path, draft = self.output / STATE_FILE, self.output / f".vtopt-{STATE_FILE}"
-        try:
-            draft.write_text(
-                json.dumps(asdict(self.state), indent=1, sort_keys=True) + "\n", encoding="utf-8"
-            )
-            draft.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written: {error.strerror}; choose another folder"
-            ) from error
+        write_run(self.state, self.output)
 
 
 def _call_step(function: Step, source: Path, target: Path, arguments: Mapping[str, Any]) -> str:
@@ -262,7 +211,7 @@ def _make_key(function: Step, step: str, arguments: Mapping[str, Any], source_sh
         "source": source_sha256,
         "arguments": {name: _identify(name, value) for name, value in arguments.items()},
         "code": _hash_code(sys.modules[function.__module__]),
-        "versions": _list_versions(),
+        "versions": list_versions(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -328,38 +277,3 @@ def _read_record(path: Path) -> Record | None:
         return read_history(path)[-1]
     except (InputError, IndexError, ValueError, TypeError):
         return None
-
-
-def read_run(output: Path) -> RunState:
-    """Return what run.json in the folder says; raises InputError when it is not there or not vtopt's."""
-    path = output / STATE_FILE
-    try:
-        return TypeAdapter(RunState).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"{output}: holds no run; run a recipe into it first") from error
-    except (OSError, ValidationError) as error:
-        raise InputError(f"{path}: is damaged, or not of a run's making") from error
-
-
-def remember_run(output: Path) -> None:
-    """Note the folder as that of the last run, for commands that are given none."""
-    try:
-        path = _find_pointer()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.fsencode(output.absolute()))
-    except (OSError, RuntimeError):
-        pass  # it is a convenience; a home that is missing or read-only must not end a run
-
-
-def recall_run() -> Path | None:
-    """Return the folder of the last run, None where there is none or it is gone."""
-    try:
-        output = Path(os.fsdecode(_find_pointer().read_bytes()))
-    except (OSError, RuntimeError):
-        return None
-    return output if output.is_dir() else None
-
-
-def _find_pointer() -> Path:
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (state if state.is_absolute() else Path.home() / ".local/state") / "vtopt/last_run"

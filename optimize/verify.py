@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .artifacts import write_picture
 from .errors import BudgetError, DifferenceError, InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..benchmarks.runtimes import Arrays
     from .data.pairs import Pair
 
-__all__ = ["Difference", "compare_artifacts", "compare_engines", "require_close", "require_psnr"]
+__all__ = ["Difference", "compare_artifacts", "compare_engines", "require_close", "require_psnr", "save_sheet"]
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,11 @@ def require_psnr(difference: Difference, min_psnr: float | None, output: Path) -
             f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is {min_psnr:g} dB; "
             "the file was kept: look at it with vtopt verify, or choose other settings"
         )
+
+
+def save_sheet(difference: Difference, output: Path, *, force: bool = False) -> Path:
+    """Write the worst pair as a picture: compared, reference, and eight times their difference."""
+    from ..benchmarks.sheets import make_difference_sheet
+
+    sheet = make_difference_sheet(*difference.worst_pictures, difference.worst_pair)
+    return write_picture(sheet, output, force=force)

@@ -20,14 +20,8 @@ from vtopt.optimize.errors import (
     RecipeError,
 )
 from vtopt.optimize.recipe import Stage
-from vtopt.optimize.runner import (
-    RunBudgetError,
-    RunResult,
-    read_run,
-    recall_run,
-    remember_run,
-    run_recipe,
-)
+from vtopt.optimize.run_state import read_run, recall_run, remember_run
+from vtopt.optimize.runner import RunBudgetError, RunResult, run_recipe
 
 Weights = Annotated[Path, Reads(("checkpoint", "weights"))]
 WeightsMade = Annotated[Path, Writes("weights")]

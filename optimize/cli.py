@@ -1,0 +1,237 @@
+"""The vtopt command: one sub-command per step, and run, bench, tryon, verify, inspect, train, recipes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from .artifacts import AnyIn, Force, NetworkName, PairsFolder
+from .console import print_error, print_json, print_notice, print_step
+from .errors import InputError, VtoptError
+from .steps import STEPS, load_step
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vtopt",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Take a trained virtual try-on network to a small, fast CPU artifact whose pictures have not changed.",
+    epilog="Start with: vtopt run cpu-int8",
+)
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure models side by side.")
+app.add_typer(bench, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads a runtime may use. Default: all cores.")]
+Count = Annotated[int, typer.Option(min=1, help="How many pairs to compare on.")]
+ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
+
+EXAMPLES = {
+    "strip": "vtopt strip training.pth weights.safetensors --network sdafn_plus_3",
+    "export": "vtopt export weights.safetensors model.onnx --size 256x192",
+    "simplify": "vtopt simplify model.onnx simple.onnx",
+    "quantize": "vtopt quantize simple.onnx int8.onnx --int8 --pairs my_pairs",
+    "convert": "vtopt convert int8.onnx int8.xml",
+    "train": "vtopt train my.pth --steps 1200",
+}
+
+
+def _make_command(function: Callable[..., Path]) -> Callable[..., None]:
+    """Wrap a step as a command that also takes --json and prints what the step made."""
+
+    def command(*, json: bool, **arguments: Any) -> None:
+        print_step(function(**arguments), as_json=json)
+
+    signature = inspect.signature(function, eval_str=True)
+    option = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
+    parameters = [*signature.parameters.values(), option]
+    functools.update_wrapper(command, function, assigned=("__doc__", "__name__"), updated=())
+    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _add_steps() -> None:
+    from .train import train_network
+
+    for name, function in (*((name, load_step(name)) for name in STEPS), ("train", train_network)):
+        app.command(name, epilog=f"Example: {EXAMPLES[name]}")(_make_command(function))
+
+
+_add_steps()
+
+
+@app.command("run", epilog="Example: vtopt run cpu-fp16 --weights training.pth --network sdafn_plus_3 --pairs my_pairs")
+def run_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (vtopt recipes) or a YAML file.")],
+    *,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")] = None,
+    network: NetworkName = None,
+    pairs: PairsFolder = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
+    count: Count = 8,
+    threads: Threads = None,
+    force: Annotated[bool, typer.Option("--force", help="Make every artifact anew.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a recipe from weights to a report.
+
+    A finished step is skipped when nothing it depends on has changed. The report is printed, and kept
+    in the output folder as report.md and report.json with the worst pair of every model as a picture.
+    """
+    from ..benchmarks.run_report import write_run_report
+    from ..checkpoints import DEMO_CHECKPOINT
+    from ..recipes import find_recipe
+    from .runner import RunBudgetError, run_recipe
+
+    path = find_recipe(recipe)
+    folder = output or Path("vtopt-out") / path.stem
+    missed: VtoptError | None = None
+    try:
+        run_recipe(
+            path,
+            weights=weights or DEMO_CHECKPOINT,
+            network=network,
+            pairs=pairs,
+            output=folder,
+            force=force,
+            progress=_show_stage,
+        )
+    except RunBudgetError as error:
+        missed = error
+    print(write_run_report(folder, count=count, threads=threads, fmt="json" if json else "md"), end="")
+    print_notice(f"artifacts and report are in {folder}")
+    if missed:
+        raise missed
+
+
+def _show_stage(number: int, total: int, stage: Any, phase: str) -> None:
+    words = {"start": "...", "done": "done", "skipped": "unchanged, kept", "missed": "missed its budget"}
+    print(f"[{number}/{total}] {stage.step} '{stage.name}': {words[phase]}", file=sys.stderr, flush=True)
+
+
+@bench.command("report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv")
+def report_command(
+    models: ModelsIn = None,
+    *,
+    pairs: PairsFolder = None,
+    network: NetworkName = None,
+    count: Count = 8,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
+    threads: Threads = None,
+    format: Annotated[Literal["md", "csv", "json"], typer.Option(help="How to print the table.")] = "md",
+) -> None:
+    """Compare models: size, parameters, MACs, latency, and pictures against the first.
+
+    Without models, those of the last run. ONNX is measured on onnxruntime and OpenVINO. With drawn pairs
+    and folders that have test_truth, pictures are also compared with the truth.
+    """
+    from ..benchmarks.report import format_report, measure_models
+    from ..benchmarks.run_report import list_last_run
+
+    if models:
+        named = _name_models(models)
+    else:
+        named, run_pairs, run_network = list_last_run()
+        pairs, network = pairs or run_pairs, network or run_network
+    report = measure_models(named, folder=pairs, count=count, threads=threads, runs=runs, network=network)
+    print(format_report(report, format), end="")
+
+
+def _name_models(models: list[Path]) -> dict[str, Path]:
+    """Name models by their files, with folders where two files have one name."""
+    stems = [path.stem for path in models]
+    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in models}
+    if len(named) < len(models):
+        raise InputError("bench: a model is named twice; name each once")
+    return named
+
+
+@app.command("tryon", epilog="Example: vtopt tryon int8.onnx --person anna.jpg --clothes shirt.jpg -o anna-in-shirt.png")
+def tryon_command(
+    model: AnyIn,
+    *,
+    person: Annotated[Path, typer.Option(help="A picture of a person.")],
+    clothes: Annotated[Path, typer.Option(help="A picture of a garment laid out on white.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
+    edge: Annotated[Path | None, typer.Option(help="The garment's mask, for networks that take one.")] = None,
+    network: NetworkName = None,
+    runtime: Annotated[str | None, typer.Option(help="torch, onnxruntime or openvino.")] = None,
+    force: Force = False,
+) -> None:
+    """Put a garment on a person with weights, ONNX or IR."""
+    from .tryon import make_tryon
+
+    print(make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force))
+
+
+@app.command("verify", epilog="Example: vtopt verify fp32.onnx int8.onnx --pairs my_pairs --min-psnr 40 --sheet worst.png")
+def verify_command(
+    reference: AnyIn,
+    model: AnyIn,
+    *,
+    pairs: PairsFolder = None,
+    network: NetworkName = None,
+    count: Count = 8,
+    min_psnr: Annotated[float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")] = None,
+    json: Json = False,
+    force: Force = False,
+) -> None:
+    """Compare the pictures of two artifacts on pairs."""
+    from .console import format_figures
+    from .verify import compare_artifacts, require_psnr, save_sheet
+
+    difference = compare_artifacts(reference, model, pairs=pairs, pair_count=count, network=network)
+    if sheet:
+        save_sheet(difference, sheet, force=force)
+    figures = difference.to_figures()
+    print_json(figures) if json else print("\n".join(format_figures(figures)))
+    require_psnr(difference, min_psnr, model)
+
+
+@app.command("inspect", epilog="Example: vtopt inspect int8.onnx")
+def inspect_command(file: AnyIn, *, json: Json = False) -> None:
+    """Show what a file is, what it holds, and every step that made it."""
+    from .inspection import format_inspection, inspect_artifact
+
+    found = inspect_artifact(file)
+    print_json(found) if json else print(format_inspection(found))
+
+
+@app.command("recipes")
+def recipes_command() -> None:
+    """List the shipped recipes."""
+    from ..recipes import list_recipes
+    from .recipe import load_recipe
+
+    for name, path in list_recipes().items():
+        recipe = load_recipe(path)
+        print(f"{name:16} {recipe.description}\n{'':16} {', '.join(stage.step for stage in recipe.stages)}\n{'':16} {path}")
+
+
+def main() -> None:
+    """Run the command line; a VtoptError is one sentence on stderr and its exit code."""
+    try:
+        app()
+    except VtoptError as error:
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print_error("interrupted; what was finished is kept, run the same command again to go on")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
