@@ -114,7 +114,7 @@ NetworkName = Annotated[
 PairsFolder = Annotated[
     Path | None, typer.Option(help="A folder of pairs in VITON layout. Default: drawn pairs.")
 ]
-PairCount = Annotated[int, typer.Option(min=1, help="How many pairs to compare the output with its input on.")]
+PairCount = Annotated[int, typer.Option(min=1, help="How many pairs to compare pictures on.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")]
 SizeOption = Annotated[
     Size | None,

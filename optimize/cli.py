@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .artifacts import AnyIn, Force, NetworkName, PairsFolder
+from .artifacts import AnyIn, Force, NetworkName, PairCount, PairsFolder, Size, SizeOption, write_picture
 from .console import print_error, print_json, print_notice, print_step
-from .errors import InputError, VtoptError
+from .errors import InputError, OutputError, VtoptError
 from .steps import STEPS, load_step
 
 __all__ = ["app", "main"]
@@ -33,8 +32,10 @@ app.add_typer(bench, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads a runtime may use. Default: all cores.")]
-Count = Annotated[int, typer.Option(min=1, help="How many pairs to compare on.")]
 ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
+
+INTERRUPTED = 130
+"""The exit code that Typer gives an interruption."""
 
 EXAMPLES = {
     "strip": "vtopt strip training.pth weights.safetensors --network sdafn_plus_3",
@@ -55,8 +56,8 @@ def _make_command(function: Callable[..., Path]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
     parameters = [*signature.parameters.values(), option]
-    functools.update_wrapper(command, function, assigned=("__doc__", "__name__"), updated=())
-    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__name__ = function.__name__
+    command.__doc__ = inspect.cleandoc(function.__doc__ or "").split("\n\nRaises")[0]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
@@ -80,7 +81,7 @@ def run_command(
     network: NetworkName = None,
     pairs: PairsFolder = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
-    count: Count = 8,
+    pair_count: PairCount = 8,
     threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Make every artifact anew.")] = False,
     json: Json = False,
@@ -110,7 +111,7 @@ def run_command(
         )
     except RunBudgetError as error:
         missed = error
-    print(write_run_report(folder, count=count, threads=threads, fmt="json" if json else "md"), end="")
+    print(write_run_report(folder, count=pair_count, threads=threads, fmt="json" if json else "md"), end="")
     print_notice(f"artifacts and report are in {folder}")
     if missed:
         raise missed
@@ -127,7 +128,7 @@ def report_command(
     *,
     pairs: PairsFolder = None,
     network: NetworkName = None,
-    count: Count = 8,
+    pair_count: PairCount = 8,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
     threads: Threads = None,
     format: Annotated[Literal["md", "csv", "json"], typer.Option(help="How to print the table.")] = "md",
@@ -145,7 +146,7 @@ def report_command(
     else:
         named, run_pairs, run_network = list_last_run()
         pairs, network = pairs or run_pairs, network or run_network
-    report = measure_models(named, folder=pairs, count=count, threads=threads, runs=runs, network=network)
+    report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
     print(format_report(report, format), end="")
 
 
@@ -183,7 +184,7 @@ def verify_command(
     *,
     pairs: PairsFolder = None,
     network: NetworkName = None,
-    count: Count = 8,
+    pair_count: PairCount = 8,
     min_psnr: Annotated[float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")] = None,
     json: Json = False,
@@ -193,7 +194,7 @@ def verify_command(
     from .console import format_figures
     from .verify import compare_artifacts, require_psnr, save_sheet
 
-    difference = compare_artifacts(reference, model, pairs=pairs, pair_count=count, network=network)
+    difference = compare_artifacts(reference, model, pairs=pairs, pair_count=pair_count, network=network)
     if sheet:
         save_sheet(difference, sheet, force=force)
     figures = difference.to_figures()
@@ -208,6 +209,27 @@ def inspect_command(file: AnyIn, *, json: Json = False) -> None:
 
     found = inspect_artifact(file)
     print_json(found) if json else print(format_inspection(found))
+
+
+@app.command("draw", epilog="Example: vtopt draw my_pairs --count 12 --sheet sheet.png")
+def draw_command(
+    folder: Annotated[Path, typer.Argument(help="The folder to write, in VITON layout.")],
+    *,
+    count: Annotated[int, typer.Option(min=1, help="How many pairs.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="The first pair's seed; the others follow.")] = 0,
+    size: SizeOption = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also write all of them on one picture.")] = None,
+    force: Force = False,
+) -> None:
+    """Draw try-on pairs with their truth: a person, a garment, and the person wearing it."""
+    from .data.synthetic import draw_contact_sheet, write_pairs
+
+    if folder.exists() and not force:
+        raise OutputError(f"{folder}: exists already; choose another name or pass --force")
+    chosen = size or Size(256, 192)
+    print(write_pairs(folder, count, seed=seed, size=chosen))
+    if sheet:
+        print(write_picture(draw_contact_sheet(range(seed, seed + count), chosen), sheet, force=force))
 
 
 @app.command("recipes")
@@ -228,9 +250,10 @@ def main() -> None:
     except VtoptError as error:
         print_error(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print_error("interrupted; what was finished is kept, run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print_error("interrupted; what was finished is kept, run the same command again to go on")
+        raise
 
 
 if __name__ == "__main__":

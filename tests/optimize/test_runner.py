@@ -222,7 +222,7 @@ def test_run_recipe_remakes_when_the_source_of_the_step_changes(
 
 def test_run_recipe_remakes_when_a_package_changes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run()
-    monkeypatch.setattr(runner, "_list_versions", lambda: {"onnx": "99"})
+    monkeypatch.setattr(runner, "list_versions", lambda: {"onnx": "99"})
     bench.run()
     assert bench.calls == ["strip", "fp32", "a", "b"]
 

@@ -1,0 +1,58 @@
+"""Small artifacts that many tests start from, made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SMALL = {
+    "pyramid_widths": (8, 8),
+    "pyramid_dim": 8,
+    "heads": 2,
+    "mfe_filters": (8, 8),
+    "shallow_hidden": 4,
+    "shallow_dim": 8,
+}
+"""Widths of an SDAFN_plus that exports in seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the memory of the last run out of the user's home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training checkpoint of a small SDAFN_plus with random weights, as `vtopt train` leaves one."""
+    import torch
+
+    from vtopt.optimize.networks import build_network
+
+    torch.manual_seed(0)
+    network = build_network("sdafn_plus_tiny", SMALL)
+    state = network.module.state_dict()
+    path = tmp_path_factory.mktemp("checkpoint") / "small.pth"
+    torch.save(
+        {
+            "network": "sdafn_plus_tiny",
+            "config": dict(network.config),
+            "state_dict": state,
+            "ema": {name: tensor.clone() for name, tensor in state.items()},
+            "optimizer": {"state": {0: {"exp_avg": torch.zeros(1000)}}},
+            "step": 3,
+        },
+        path,
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network as ONNX at 64x48."""
+    from vtopt.optimize.artifacts import Size
+    from vtopt.optimize.export import export_onnx
+
+    output = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    return export_onnx(small_checkpoint, output, size=Size(64, 48), exporter="torchscript", pair_count=1)
