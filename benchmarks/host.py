@@ -48,7 +48,10 @@ def take_reason(error: BaseException) -> str:
 
 def describe_host() -> dict[str, str]:
     """Return what a figure depends on beside the model: the processor and the versions of the runtimes."""
-    return {"cpu": _name_cpu(), **{name: _find_version(name) for name in ("torch", "onnxruntime", "openvino")}}
+    return {
+        "cpu": _name_cpu(),
+        **{name: _find_version(name) for name in ("torch", "onnxruntime", "openvino")},
+    }
 
 
 def _name_cpu() -> str:

@@ -6,10 +6,10 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .engines import Engine
 
 __all__ = ["Latency", "measure_latency", "summarize_times"]
+
+Name = TypeVar("Name", bound=Hashable)
 
 PAUSE_SECONDS = 0.01
 """Between two engines' runs: worker threads of the first that still spin would slow down the second."""
@@ -40,13 +42,13 @@ class Latency:
 
 
 def measure_latency(
-    engines: Mapping[str, Engine],
-    feeds: Mapping[str, Mapping[str, np.ndarray]],
+    engines: Mapping[Name, Engine],
+    feeds: Mapping[Name, Mapping[str, np.ndarray]],
     *,
     runs: int = 20,
     warmup: int = 3,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Latency]:
+) -> dict[Name, Latency]:
     """Time one run of each engine per round, for `warmup` rounds that do not count and `runs` that do.
 
     `feeds` has each engine's inputs under its name. The order turns by one from round to round, the
@@ -59,9 +61,9 @@ def measure_latency(
         raise InputError(f"latency: {runs} runs after {warmup} of warm-up cannot be timed; runs begin at 1")
     unfed = [name for name in engines if name not in feeds]
     if unfed:
-        raise InputError(f"latency: no inputs were given for {', '.join(unfed)}; feed every engine")
+        raise InputError(f"latency: no inputs were given for {', '.join(map(str, unfed))}; feed every engine")
     names = list(engines)
-    times: dict[str, list[int]] = {name: [] for name in names}
+    times: dict[Name, list[int]] = {name: [] for name in names}
     with _no_garbage_collection():
         for done in range(warmup + runs):
             turn = done % len(names) if names else 0

@@ -131,7 +131,9 @@ def _open_engines(models: Mapping[str, Path], threads: int | None, network: str 
     sizes = {name: engine.size for (name, _), engine in engines.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
-        raise InputError(f"bench: the models take pictures of different sizes ({told}); export them with one --size")
+        raise InputError(
+            f"bench: the models take pictures of different sizes ({told}); export them with one --size"
+        )
     return engines
 
 
@@ -169,7 +171,11 @@ def _measure_files(
     figures: dict[str, dict[str, Any]] = {}
     notices = []
     for name, path in models.items():
-        figures[name] = {"size": measure_size(path), "parameters": count_parameters(path, network), "macs": None}
+        figures[name] = {
+            "size": measure_size(path),
+            "parameters": count_parameters(path, network),
+            "macs": None,
+        }
         if detect_kind(path) in {"onnx", "openvino"}:
             counted = count_macs(path)
             figures[name]["macs"] = counted.macs

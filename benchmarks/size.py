@@ -112,8 +112,21 @@ ADDENDS = {"Add": (0, 1), "QLinearAdd": (0, 3)}
 FACTORS = {"Mul": (0, 1), "Multiply": (0, 1), "QLinearMul": (0, 3)}
 
 _THROUGH = frozenset(
-    "Cast Convert Identity Reshape Transpose Unsqueeze Squeeze Flatten QuantizeLinear DequantizeLinear "
-    "FakeQuantize Subtract Multiply".split()
+    [
+        "Cast",
+        "Convert",
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Unsqueeze",
+        "Squeeze",
+        "Flatten",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "FakeQuantize",
+        "Subtract",
+        "Multiply",
+    ]
 )
 """Operations whose result is a weight where their first input is one."""
 _KERNELS = frozenset(op for op in WEIGHT_SLOTS if "Conv" in op or "MatMul" in op)

@@ -73,14 +73,20 @@ def _add_steps() -> None:
 _add_steps()
 
 
-@app.command("run", epilog="Example: vtopt run cpu-fp16 --weights training.pth --network sdafn_plus_3 --pairs my_pairs")
+@app.command(
+    "run", epilog="Example: vtopt run cpu-fp16 --weights training.pth --network sdafn_plus_3 --pairs my_pairs"
+)
 def run_command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (vtopt recipes) or a YAML file.")],
     *,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")
+    ] = None,
     network: NetworkName = None,
     pairs: PairsFolder = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")
+    ] = None,
     pair_count: PairCount = 8,
     threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Make every artifact anew.")] = False,
@@ -122,7 +128,9 @@ def _show_stage(number: int, total: int, stage: Any, phase: str) -> None:
     print(f"[{number}/{total}] {stage.step} '{stage.name}': {words[phase]}", file=sys.stderr, flush=True)
 
 
-@bench.command("report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv")
+@bench.command(
+    "report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv"
+)
 def report_command(
     models: ModelsIn = None,
     *,
@@ -146,7 +154,9 @@ def report_command(
     else:
         named, run_pairs, run_network = list_last_run()
         pairs, network = pairs or run_pairs, network or run_network
-    report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
+    report = measure_models(
+        named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network
+    )
     print(format_report(report, format), end="")
 
 
@@ -159,7 +169,10 @@ def _name_models(models: list[Path]) -> dict[str, Path]:
     return named
 
 
-@app.command("tryon", epilog="Example: vtopt tryon int8.onnx --person anna.jpg --clothes shirt.jpg -o anna-in-shirt.png")
+@app.command(
+    "tryon",
+    epilog="Example: vtopt tryon int8.onnx --person anna.jpg --clothes shirt.jpg -o anna-in-shirt.png",
+)
 def tryon_command(
     model: AnyIn,
     *,
@@ -174,10 +187,15 @@ def tryon_command(
     """Put a garment on a person with weights, ONNX or IR."""
     from .tryon import make_tryon
 
-    print(make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force))
+    print(
+        make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force)
+    )
 
 
-@app.command("verify", epilog="Example: vtopt verify fp32.onnx int8.onnx --pairs my_pairs --min-psnr 40 --sheet worst.png")
+@app.command(
+    "verify",
+    epilog="Example: vtopt verify fp32.onnx int8.onnx --pairs my_pairs --min-psnr 40 --sheet worst.png",
+)
 def verify_command(
     reference: AnyIn,
     model: AnyIn,
@@ -185,8 +203,12 @@ def verify_command(
     pairs: PairsFolder = None,
     network: NetworkName = None,
     pair_count: PairCount = 8,
-    min_psnr: Annotated[float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")] = None,
+    min_psnr: Annotated[
+        float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")
+    ] = None,
     json: Json = False,
     force: Force = False,
 ) -> None:
@@ -240,7 +262,9 @@ def recipes_command() -> None:
 
     for name, path in list_recipes().items():
         recipe = load_recipe(path)
-        print(f"{name:16} {recipe.description}\n{'':16} {', '.join(stage.step for stage in recipe.stages)}\n{'':16} {path}")
+        print(
+            f"{name:16} {recipe.description}\n{'':16} {', '.join(stage.step for stage in recipe.stages)}\n{'':16} {path}"
+        )
 
 
 def main() -> None:
@@ -250,6 +274,12 @@ def main() -> None:
     except VtoptError as error:
         print_error(str(error))
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        print_error(f"{error.filename or 'vtopt'}: {error.strerror or error}")
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print_error("interrupted; what was finished is kept, run the same command again to go on")

@@ -194,7 +194,16 @@ def test_run_ends_with_a_report_and_bench_report_repeats_it(
         "steps:\n  - export: {size: 64x48, exporter: torchscript, pair_count: 1}\n    name: fp32\n"
         "  - quantize: {fp16: true, pair_count: 1}\n    name: fp16\nreport: [fp32, fp16]\n"
     )
-    arguments = ("run", recipe, "--weights", small_checkpoint, "--pair-count", "2", "--output", tmp_path / "out")
+    arguments = (
+        "run",
+        recipe,
+        "--weights",
+        small_checkpoint,
+        "--pair-count",
+        "2",
+        "--output",
+        tmp_path / "out",
+    )
     result = run_vtopt(*arguments)
     assert result.returncode == 0, result.stderr
     assert "| fp16" in result.stdout
@@ -212,7 +221,15 @@ def test_an_interruption_exits_130_and_keeps_finished_stages(small_checkpoint: P
     import time
 
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "vtopt.optimize.cli", "run", "cpu-fp16", "--weights", str(small_checkpoint)]
+    command = [
+        sys.executable,
+        "-m",
+        "vtopt.optimize.cli",
+        "run",
+        "cpu-fp16",
+        "--weights",
+        str(small_checkpoint),
+    ]
     process = subprocess.Popen(
         [*command, "--output", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
