@@ -59,7 +59,7 @@ def load_graph(source: Path | onnx.ModelProto | openvino.Model, *, shapes: bool 
         raise InputError(f"{path}: {kind} hold no graph to count; export them first: vtopt export")
     model = load_onnx(path) if kind == "onnx" else _load_openvino(path)
     try:
-        return (_read_onnx if kind == "onnx" else _read_openvino)(model, shapes)
+        return _read_model(model, shapes)
     except Exception as error:  # onnx and OpenVINO raise nearly anything on a graph that makes no sense
         raise InputError(
             f"{path}: its shapes cannot be found: {take_reason(error)}; make it again"

@@ -111,9 +111,7 @@ NetworkName = Annotated[
     str | None,
     typer.Option(help="A registered network, or package.module:factory. Default: what the file says."),
 ]
-PairsFolder = Annotated[
-    Path | None, typer.Option(help="A folder of pairs in VITON layout. Default: drawn pairs.")
-]
+PairsFolder = Annotated[Path | None, typer.Option(help="A folder of pairs in VITON layout. Default: drawn pairs.")]
 PairCount = Annotated[int, typer.Option(min=1, help="How many pairs to compare pictures on.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")]
 SizeOption = Annotated[
@@ -127,10 +125,6 @@ def detect_kind(path: Path) -> Kind:
 
     Raises InputError when the file is missing, empty, a folder, or of no known kind.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name the file in it")
     head = _read_head(path)
     if not head:
         raise InputError(f"{path}: is empty; it was perhaps cut short when copied")
@@ -151,6 +145,10 @@ def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(64)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder; name the file in it") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -183,11 +181,12 @@ def new_output(output: Path, kind: Kind | Literal["picture"], *, force: bool = F
     suffix = SUFFIXES[kind]
     if output.suffix != suffix:
         raise OutputError(f"{output}: the suffix must be {suffix}; name it {output.stem}{suffix}")
-    if output.exists() and not force:
-        raise OutputError(f"{output}: exists already; choose another name or pass --force")
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder; name a file in it")
     try:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file in it")
+        for file in (output, output.with_suffix(".bin")) if kind == "openvino" else (output,):
+            if file.exists() and not force:
+                raise OutputError(f"{file}: exists already; choose another name or pass --force")
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".vtopt-", dir=output.parent))
     except OSError as error:
@@ -196,7 +195,7 @@ def new_output(output: Path, kind: Kind | Literal["picture"], *, force: bool = F
         yield folder / output.name
         for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
             _make_readable(file)
-            os.replace(file, output.parent / file.name)
+            file.replace(output.parent / file.name)
     except OSError as error:
         if error.errno not in _WRITE_ERRORS:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .artifacts import Force, NetworkName, OnnxOut, PairCount, PairsFolder, Size, SizeOption, WeightsIn, new_output
+from .artifacts import (
+    Force,
+    NetworkName,
+    OnnxOut,
+    PairCount,
+    PairsFolder,
+    Size,
+    SizeOption,
+    WeightsIn,
+    new_output,
+)
 from .errors import InputError, VtoptError
 from .networks import Network
-from .onnx_files import save_onnx
+from .onnx_files import check_onnx, save_onnx
 from .provenance import add_record, read_metadata
-from .repeat_interleave import exportable_repeat_interleave
 from .verify import compare_artifacts, require_close
 from .weights import describe_network, load_network
 
@@ -54,20 +64,18 @@ def export_onnx(
     against the torch network.
 
     Raises InputError for a size the network's pyramid cannot halve, NetworkError for weights that do not
-    fit, DifferenceError when a picture differs by more than 1e-4 of its largest value; nothing is written then.
+    fit, DifferenceError when a picture differs by more than 1e-4 of its largest value or is not finite;
+    nothing is written then.
     """
-    import onnx
-
     built = load_network(source, network)
     size = size or Size(*built.size)
     _check_size(size, built, source)
     notices: list[str] = []
     with new_output(output, "onnx", force=force) as temporary:
         model = _trace(built, size, opset, dynamic_batch, exporter, notices)
-        _check_finite(model, output)
         metadata = read_metadata(source) | describe_network(built.name, built)
         save_onnx(model, temporary, metadata)
-        onnx.checker.check_model(temporary, full_check=True)
+        check_onnx(temporary, full=True)
         difference = compare_artifacts(
             source, temporary, pairs=pairs, pair_count=pair_count, size=size, network=network
         )
@@ -82,9 +90,7 @@ def export_onnx(
             "pair_count": pair_count,
         }
         figures = {"nodes": len(model.graph.node), **difference.to_figures()}
-        metadata = add_record(
-            metadata, "export", source, settings=settings, figures=figures, notices=tuple(notices)
-        )
+        metadata = add_record(metadata, "export", source, settings=settings, figures=figures, notices=tuple(notices))
         save_onnx(model, temporary, metadata)
     return output
 
@@ -102,50 +108,73 @@ def _check_size(size: Size, network: Network, source: Path) -> None:
 def _trace(
     network: Network, size: Size, opset: int, dynamic_batch: bool, exporter: str, notices: list[str]
 ) -> ModelProto:
-    examples = [_make_example(network, size, seed) for seed in (0, 1)]
+    from .repeat_interleave import exportable_repeat_interleave
+
+    # Where the batch may vary it is two in the trace, so that no exporter takes it for a constant.
+    batch = 2 if dynamic_batch else 1
+    examples = [_make_example(network, size, batch, seed) for seed in (0, 1)]
+    _check_runs(network, examples[0])
     with exportable_repeat_interleave(network.module, examples):
         if exporter != "torchscript":
             try:
                 return _trace_dynamo(network, examples[0], opset, dynamic_batch)
             except Exception as error:  # an exporter may raise anything
-                if exporter == "dynamo" or isinstance(error, KeyboardInterrupt):
-                    raise VtoptError(f"the dynamo exporter failed: {_first_line(error)}") from error
-                notices.append(f"the dynamo exporter failed, TorchScript was used: {_first_line(error)}")
-    with exportable_repeat_interleave(network.module, examples):
+                if exporter == "dynamo":
+                    raise VtoptError(
+                        f"the dynamo exporter failed: {_find_reason(error)}; try --exporter torchscript"
+                    ) from error
+                notices.append(f"the dynamo exporter failed, TorchScript was used: {_find_reason(error)}")
         try:
             return _trace_torchscript(network, examples[0], opset, dynamic_batch)
         except Exception as error:
             raise VtoptError(
-                f"the network cannot be exported: {_first_line(error)}; see which operator it names, "
+                f"the network cannot be exported: {_find_reason(error)}; see which operator it names, "
                 "and replace it in the network"
             ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _check_runs(network: Network, example: tuple[Tensor, ...]) -> None:
+    """Raise InputError when the network itself fails, before an exporter is blamed for it."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            network.module(*example)
+    except Exception as error:
+        shapes = ", ".join(
+            f"{spec.name} {'x'.join(map(str, tensor.shape))}"
+            for spec, tensor in zip(network.inputs, example, strict=True)
+        )
+        raise InputError(
+            f"network '{network.name}' fails on inputs {shapes}: {_find_reason(error)}; "
+            "correct its inputs or choose another --size"
+        ) from error
+
+
+def _find_reason(error: BaseException) -> str:
+    """Return the first line of the error that began it: exporters wrap it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]
 
 
-def _make_example(network: Network, size: Size, seed: int) -> tuple[Tensor, ...]:
-    """Return seeded inputs in [-1, 1]; a batch of two, so that no exporter takes the batch for a constant."""
+def _make_example(network: Network, size: Size, batch: int, seed: int) -> tuple[Tensor, ...]:
+    """Return seeded inputs in [-1, 1]."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(2, spec.channels, size.height, size.width) for spec in network.inputs]
+    shapes = [(batch, spec.channels, size.height, size.width) for spec in network.inputs]
     return tuple(torch.rand(shape, generator=generator) * 2 - 1 for shape in shapes)
 
 
-def _trace_dynamo(
-    network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool
-) -> ModelProto:
+def _trace_dynamo(network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool) -> ModelProto:
     import torch
 
     options: dict[str, Any] = {}
     if dynamic_batch:
         batch = torch.export.Dim("batch", min=1)
         options["dynamic_shapes"] = tuple({0: batch} for _ in network.inputs)
-    else:
-        example = tuple(tensor[:1] for tensor in example)
     with _quiet():
         program = torch.onnx.export(
             network.module,
@@ -157,56 +186,51 @@ def _trace_dynamo(
             verbose=False,
             **options,
         )
-    if program is None:
-        raise VtoptError("the dynamo exporter returned nothing")
-    return program.model_proto
+        if program is None:
+            raise VtoptError("it returned nothing")
+        model = program.model_proto
+    # It writes opset 18 and converts that; where it cannot, it keeps 18 with a line in the log.
+    written = next(entry.version for entry in model.opset_import if not entry.domain)
+    if written != opset:
+        raise VtoptError(f"it cannot write opset {opset}, only {written}")
+    return model
 
 
-def _trace_torchscript(
-    network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool
-) -> ModelProto:
+def _trace_torchscript(network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool) -> ModelProto:
     import onnx
     import torch
 
     names = [spec.name for spec in network.inputs]
     outputs = list(network.outputs)
     axes = {name: {0: "batch"} for name in [*names, *outputs]} if dynamic_batch else None
-    if not dynamic_batch:
-        example = tuple(tensor[:1] for tensor in example)
-    stream = io.BytesIO()
-    with _quiet():
+    with _quiet(), tempfile.TemporaryDirectory(prefix="vtopt-export-") as folder:
+        path = Path(folder) / "traced.onnx"
         torch.onnx.export(
             network.module,
             example,
-            stream,
+            path,
             dynamo=False,
             opset_version=opset,
             input_names=names,
             output_names=outputs,
             dynamic_axes=axes,
         )
-    return onnx.load_from_string(stream.getvalue())
+        return onnx.load(path)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' warnings and progress prints from the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
+    """Keep what exporters print, log and warn of from the user's terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    silence = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(silence),
+            contextlib.redirect_stderr(silence),
+        ):
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            logger.setLevel(level)
-
-
-def _check_finite(model: ModelProto, output: Path) -> None:
-    import numpy as np
-    from onnx import numpy_helper
-
-    for initializer in model.graph.initializer:
-        values = numpy_helper.to_array(initializer)
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(f"{output}: constant '{initializer.name}' holds NaN or infinite values; not exported")
+    finally:
+        logging.disable(before)

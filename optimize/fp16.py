@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from .warp import find_warps, list_grid_nodes, name_nodes
+from .warp import find_warps, list_grid_nodes, name_nodes, separate_constants
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -14,79 +14,60 @@ if TYPE_CHECKING:
 __all__ = ["cast_fp16"]
 
 SMALL_TENSOR = 256
-"""Constants of fewer numbers stay float32 beside the warps: casting them costs more bytes than it saves."""
+"""Weights of fewer numbers stay float32 in flow heads: casting them costs more bytes than it saves."""
+LARGEST = 65504.0
+"""The largest float16; the converter's own default cuts constants off at 10000."""
 
 
 def cast_fp16(model: ModelProto) -> ModelProto:
     """Return the model with float16 weights and activations, and float32 inputs and outputs.
 
     GridSample and every node upstream of a grid, flow heads included, compute in float32: half a unit in
-    the last place of a float16 grid is 0.06 pixels at a width of 256. Their weights are still stored as
-    float16 and cast when the model loads.
+    the last place of a float16 grid is 0.06 pixels at a width of 256. The weights of flow heads are still
+    stored as float16 and cast when the model loads; other constants of a grid, its coordinates for instance,
+    are not.
     """
     from onnxconverter_common import float16
 
     name_nodes(model)
-    protected = list_grid_nodes(find_warps(model))
-    _separate_constants(model, set(protected))
+    warps = find_warps(model)
+    protected = list_grid_nodes(warps)
+    separate_constants(model, protected)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the float32 number", category=UserWarning)
         cast = float16.convert_float_to_float16(
-            model, keep_io_types=True, node_block_list=protected
+            model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=protected
         )
-    _store_half(cast, set(protected))
+    _store_half(cast, {name for warp in warps for name in warp.heads})
     return cast
 
 
-def _separate_constants(model: ModelProto, protected: Collection[str]) -> None:
-    """Give protected nodes constants of their own: one shared with a cast node would get the wrong type.
-
-    Simplifiers merge equal constants, biases of zeros for instance.
-    """
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    shared = {name for node in model.graph.node if node.name not in protected for name in node.input}
-    for node in model.graph.node:
-        if node.name not in protected:
-            continue
-        for index, name in enumerate(node.input):
-            if name in shared and name in initializers:
-                own = f"{name}_float32"
-                if own not in initializers:
-                    copy = model.graph.initializer.add()
-                    copy.CopyFrom(initializers[name])
-                    copy.name = own
-                    initializers[own] = copy
-                node.input[index] = own
-
-
-def _store_half(model: ModelProto, nodes: Collection[str]) -> None:
-    """Store the large float32 constants of `nodes` as float16, cast back where they are used."""
+def _store_half(model: ModelProto, heads: Collection[str]) -> None:
+    """Store the large float32 weights of `heads` as float16, cast back where they are used."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     casts = {}
     for node in model.graph.node:
-        if node.name not in nodes:
+        tensor = initializers.get(node.input[1]) if node.name in heads else None
+        if tensor is None or tensor.data_type != TensorProto.FLOAT:
             continue
-        for index, name in enumerate(node.input):
-            tensor = initializers.get(name)
-            if tensor is None or tensor.data_type != TensorProto.FLOAT:
-                continue
-            values = numpy_helper.to_array(tensor)
-            if values.size < SMALL_TENSOR:
-                continue
-            if name not in casts:
-                half = numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16")
-                model.graph.initializer.append(half)
-                casts[name] = helper.make_node(
-                    "Cast", [half.name], [f"{name}_fp32"], f"{name}_restore", to=TensorProto.FLOAT
-                )
-            node.input[index] = f"{name}_fp32"
+        values = numpy_helper.to_array(tensor)
+        if values.size < SMALL_TENSOR:
+            continue
+        name = tensor.name
+        if name not in casts:
+            half = numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16")
+            model.graph.initializer.append(half)
+            casts[name] = helper.make_node(
+                "Cast", [half.name], [f"{name}_fp32"], f"{name}_restore", to=TensorProto.FLOAT
+            )
+        node.input[1] = f"{name}_fp32"
     used = {name for node in model.graph.node for name in node.input}
     for name in casts:
         if name not in used:
             model.graph.initializer.remove(initializers[name])
-    nodes_before = list(model.graph.node)
+    nodes = [*casts.values(), *model.graph.node]
     del model.graph.node[:]
-    model.graph.node.extend([*casts.values(), *nodes_before])
+    model.graph.node.extend(nodes)

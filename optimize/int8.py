@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cpu_target import CpuTarget
-from .warp import find_warps, list_grid_nodes, name_nodes
+from .warp import find_warps, list_grid_nodes, name_nodes, separate_constants
 
 if TYPE_CHECKING:
     import numpy as np
     from onnx import ModelProto
+    from onnxruntime.quantization import CalibrationDataReader
 
 __all__ = ["quantize_dynamic", "quantize_static"]
 
 Feeds = dict[str, "np.ndarray"]
 
-QUANTIZED_OPS = ("Conv",)
+QUANTIZED_OPS = ["Conv"]
 """Convolutions are where the time goes; quantising the cheap operators between them only costs quality."""
 
 
@@ -30,6 +31,7 @@ def quantize_static(model: ModelProto, calibration: Iterable[Feeds], target: Cpu
     Weights are int8 per output channel, activations 8 bits per tensor. Flow heads keep float32 with the
     rest of what makes a grid. `calibration` is read one sample at a time.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with _workspace() as folder:
@@ -37,9 +39,9 @@ def quantize_static(model: ModelProto, calibration: Iterable[Feeds], target: Cpu
         quantize_static(
             prepared,
             folder / "int8.onnx",
-            _CalibrationReader(calibration),
+            _make_reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED_OPS),
+            op_types_to_quantize=QUANTIZED_OPS,
             nodes_to_exclude=protected,
             per_channel=True,
             reduce_range=target.reduce_range,
@@ -48,7 +50,9 @@ def quantize_static(model: ModelProto, calibration: Iterable[Feeds], target: Cpu
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"ActivationSymmetric": target.signed_activations},
         )
-        return _read(folder / "int8.onnx")
+        quantized = onnx.load(folder / "int8.onnx")
+    _feed_float(quantized, protected)
+    return quantized
 
 
 def quantize_dynamic(model: ModelProto) -> ModelProto:
@@ -56,6 +60,7 @@ def quantize_dynamic(model: ModelProto) -> ModelProto:
 
     Weights are uint8, for onnxruntime does not load a ConvInteger of uint8 by int8.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _workspace() as folder:
@@ -63,21 +68,25 @@ def quantize_dynamic(model: ModelProto) -> ModelProto:
         quantize_dynamic(
             prepared,
             folder / "int8.onnx",
-            op_types_to_quantize=list(QUANTIZED_OPS),
+            op_types_to_quantize=QUANTIZED_OPS,
             nodes_to_exclude=protected,
             weight_type=QuantType.QUInt8,
         )
-        return _read(folder / "int8.onnx")
+        return onnx.load(folder / "int8.onnx")
 
 
-class _CalibrationReader:
-    """onnxruntime's view of an iterable of feeds: get_next, None at the end."""
+def _make_reader(samples: Iterable[Feeds]) -> CalibrationDataReader:
+    """Return onnxruntime's view of an iterable of feeds: get_next, None at the end."""
+    from onnxruntime.quantization import CalibrationDataReader
 
-    def __init__(self, samples: Iterable[Feeds]) -> None:
-        self._samples = iter(samples)
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._samples = iter(samples)
 
-    def get_next(self) -> Feeds | None:
-        return next(self._samples, None)
+        def get_next(self) -> Feeds | None:  # type: ignore[override]
+            return next(self._samples, None)
+
+    return Reader()
 
 
 @contextmanager
@@ -103,11 +112,26 @@ def _prepare(model: ModelProto, folder: Path) -> tuple[Path, list[str]]:
     quant_pre_process(plain, path, skip_symbolic_shape=True)
     prepared = onnx.load(path)
     name_nodes(prepared)
+    protected = list_grid_nodes(find_warps(prepared))
+    separate_constants(prepared, protected)
     onnx.save(prepared, path)
-    return path, list_grid_nodes(find_warps(prepared))
+    return path, protected
 
 
-def _read(path: Path) -> ModelProto:
-    import onnx
+def _feed_float(model: ModelProto, protected: Collection[str]) -> None:
+    """Let protected nodes read a tensor itself where it was quantised for a convolution that reads it too.
 
-    return onnx.load(path)
+    What a quantised convolution makes is left alone: it has no float form, the runtime fuses the two.
+    """
+    producers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.name not in protected:
+            continue
+        for index, name in enumerate(node.input):
+            dequantize = producers.get(name)
+            quantize = producers.get(dequantize.input[0]) if dequantize else None
+            if dequantize is None or quantize is None or quantize.op_type != "QuantizeLinear":
+                continue
+            maker = producers.get(quantize.input[0])
+            if maker is None or maker.op_type not in QUANTIZED_OPS or maker.name in protected:
+                node.input[index] = quantize.input[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,29 +11,40 @@ from .errors import InputError
 from .provenance import Metadata, set_onnx_metadata
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
-__all__ = ["load_onnx", "save_onnx"]
+__all__ = ["check_onnx", "load_onnx", "save_onnx"]
 
 
 def load_onnx(path: Path) -> ModelProto:
-    """Return the model, checked; raises InputError for a file that is damaged or no valid ONNX."""
+    """Return the model, checked; raises InputError for a file that is damaged or no valid ONNX.
+
+    Weights that lie in files of their own are read in.
+    """
     import onnx
-    from google.protobuf.message import DecodeError
 
     if detect_kind(path) != "onnx":
         raise InputError(f"{path}: is no ONNX model; make one with vtopt export")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(path)
-    except DecodeError as error:
-        raise InputError(f"{path}: not a readable ONNX model; it is damaged or cut short") from error
-    except (onnx.checker.ValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: not a valid ONNX model: {reason}") from error
+    check_onnx(path)
+    model = onnx.load(path)
     if not model.graph.node:
         raise InputError(f"{path}: the ONNX model has no nodes; export it again")
     return model
+
+
+def check_onnx(path: Path, *, full: bool = False) -> None:
+    """Raise InputError unless ONNX's checker accepts the file; `full` also infers every shape."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        onnx.load(path)
+        onnx.checker.check_model(path, full_check=full)
+    except DecodeError as error:
+        raise InputError(f"{path}: not a readable ONNX model; it is damaged or cut short") from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: not a valid ONNX model: {reason}") from error
 
 
 def save_onnx(model: ModelProto, path: Path, metadata: Metadata) -> None:
@@ -42,12 +54,28 @@ def save_onnx(model: ModelProto, path: Path, metadata: Metadata) -> None:
     """
     from onnxmltools.utils import save_model
 
-    del model.graph.value_info[:]
-    del model.metadata_props[:], model.graph.metadata_props[:]
+    del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
     model.doc_string = model.graph.doc_string = ""
     model.producer_name, model.producer_version = "vtopt", ""
-    for entry in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        entry.doc_string = ""
-        del entry.metadata_props[:]
+    for values in (model.graph.input, model.graph.output, model.graph.initializer):
+        for value in values:
+            value.doc_string = ""
+            del value.metadata_props[:]
+    _clean_nodes(model.graph.node)
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+        _clean_nodes(function.node)
     set_onnx_metadata(model, metadata)
     save_model(model, str(path))
+
+
+def _clean_nodes(nodes: Iterable[NodeProto]) -> None:
+    """Empty the doc strings and metadata of nodes, and of the nodes of their branches and loops."""
+    for node in nodes:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            for graph in (attribute.g, *attribute.graphs):
+                _clean_nodes(graph.node)

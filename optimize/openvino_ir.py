@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .artifacts import Force, OnnxIn, OpenvinoOut, PairCount, PairsFolder, new_output
+from .errors import InputError
 from .onnx_files import load_onnx
 from .provenance import Metadata, add_record, read_metadata
-from .verify import compare_artifacts
+from .verify import compare_artifacts, require_finite
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -22,7 +23,9 @@ def convert_openvino(
     source: OnnxIn,
     output: OpenvinoOut,
     *,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Store weights as float16; OpenVINO computes in float32.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Store weights as float16; OpenVINO computes in float32.")
+    ] = False,
     pairs: PairsFolder = None,
     pair_count: PairCount = 2,
     force: Force = False,
@@ -31,14 +34,15 @@ def convert_openvino(
 
     Writes the .xml and, beside it, the .bin. The IR's pictures are compared with those of the ONNX model on
     onnxruntime.
-    """
-    import openvino
 
+    Raises InputError for a model with an operator that OpenVINO does not have.
+    """
     load_onnx(source)
     with new_output(output, "openvino", force=force) as temporary:
-        model = openvino.convert_model(source)
+        model = _convert(source)
         _save(model, temporary, read_metadata(source), fp16)
         difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
+        require_finite(difference, output)
         metadata = add_record(
             read_metadata(source),
             "convert",
@@ -48,6 +52,19 @@ def convert_openvino(
         )
         _save(model, temporary, metadata, fp16)
     return output
+
+
+def _convert(source: Path) -> Model:
+    import openvino
+
+    from ..benchmarks.host import take_reason
+
+    try:
+        return openvino.convert_model(source)
+    except Exception as error:  # its frontends raise many kinds
+        raise InputError(
+            f"{source}: OpenVINO cannot convert it: {take_reason(error)}; run the ONNX model with onnxruntime"
+        ) from error
 
 
 def _save(model: Model, path: Path, metadata: Metadata, fp16: bool) -> None:

@@ -32,9 +32,7 @@ def track(
         yield from _track_lines(items, label, total, start, shows)
 
 
-def _track_bar(
-    items: Iterable[Item], label: str, total: int, start: int, shows: Callable[[], str]
-) -> Iterator[Item]:
+def _track_bar(items: Iterable[Item], label: str, total: int, start: int, shows: Callable[[], str]) -> Iterator[Item]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -52,9 +50,7 @@ def _track_bar(
             bar.update(task, advance=1, note=shows())
 
 
-def _track_lines(
-    items: Iterable[Item], label: str, total: int, start: int, shows: Callable[[], str]
-) -> Iterator[Item]:
+def _track_lines(items: Iterable[Item], label: str, total: int, start: int, shows: Callable[[], str]) -> Iterator[Item]:
     began = said = time.monotonic()
     for done, item in enumerate(items, start + 1):
         yield item
@@ -62,4 +58,6 @@ def _track_lines(
         if now - said >= LINE_EVERY_S:
             said = now
             left = (now - began) / (done - start) * (total - done)
-            print(f"{label}: {done} of {total}, about {left:.0f} s left {shows()}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"{label}: {done} of {total}, about {left:.0f} s left {shows()}".rstrip(), file=sys.stderr, flush=True
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,9 @@ class Record:
     figures: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+_RECORD_KEYS = {entry.name for entry in fields(Record)}
 
 
 def add_record(
@@ -95,7 +98,24 @@ def read_metadata(path: Path) -> Metadata:
     """
     reader = {"weights": _read_safetensors, "onnx": _read_onnx, "openvino": _read_openvino}.get(detect_kind(path))
     entries = reader(path) if reader else {}
-    return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
+    ours = {key: value for key, value in entries.items() if key.startswith(PREFIX)}
+    _check_entries(ours, path)
+    return ours
+
+
+def _check_entries(entries: Metadata, path: Path) -> None:
+    """Raise InputError when an entry that vtopt reads later is not what vtopt would have written."""
+    for key, wanted in ((CONFIG, dict), (PICTURES, dict), (HISTORY, list)):
+        try:
+            value = json.loads(entries.get(key, json.dumps(wanted())))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: its entry {key} is damaged: {error}; make the file again") from error
+        if not isinstance(value, wanted) or (key == HISTORY and not all(map(_is_record, value))):
+            raise InputError(f"{path}: its entry {key} is not what vtopt writes; make the file again")
+
+
+def _is_record(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"step", "parent", "parent_sha256"} <= entry.keys() <= _RECORD_KEYS
 
 
 def read_history(path: Path) -> list[Record]:
@@ -124,7 +144,7 @@ def _read_onnx(path: Path) -> Metadata:
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable ONNX model; it is damaged or cut short") from error
     return {entry.key: entry.value for entry in model.metadata_props}
 
@@ -134,7 +154,7 @@ def _read_openvino(path: Path) -> Metadata:
 
     try:
         root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an odd encoding
         raise InputError(f"{path}: not a readable OpenVINO IR ({error})") from error
     entries = root.findall("rt_info/vtopt/*")
     return {PREFIX + entry.tag: entry.get("value", "") for entry in entries}

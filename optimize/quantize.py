@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +10,11 @@ import typer
 
 from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
 from .cpu_target import TargetName, resolve_target
-from .errors import UsageError
+from .errors import InputError, UsageError
 from .onnx_files import load_onnx, save_onnx
 from .progress import track
 from .provenance import add_record, read_metadata
-from .verify import compare_artifacts, require_psnr
+from .verify import compare_artifacts, require_finite, require_psnr
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,8 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["quantize_onnx"]
 
 DYNAMIC_NOTICE = (
-    "dynamic int8 is for size: it loads everywhere, and is slower than float32; for speed use static int8 (no --dynamic)"
+    "dynamic int8 is for size: it loads everywhere, and is slower than float32; "
+    "for speed use static int8 (no --dynamic)"
 )
+NOTHING_NOTICE = "nothing was quantised: the model has no convolutions beside the flow heads of its warps"
+
+INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
 CALIBRATION_SEED = 500_000
 """Drawn calibration pairs start here; those that outputs are compared on start at 0."""
 
@@ -52,34 +55,40 @@ def quantize_onnx(
     The output's pictures are compared with the input's on pairs that were not calibrated on, where there
     are enough.
 
-    Raises UsageError for settings that contradict each other, BudgetError (the file is kept) for a PSNR
-    below `min_psnr`.
+    Raises UsageError for settings that contradict each other, InputError for a model that is quantised
+    already, DifferenceError for pictures with NaN, BudgetError (the file is kept) for a PSNR below `min_psnr`.
     """
     _check_settings(fp16, int8, dynamic)
     model = load_onnx(source)
-    notices: tuple[str, ...] = ()
-    if fp16:
-        from .fp16 import cast_fp16
-
-        quantized = cast_fp16(model)
-    elif dynamic:
-        from .int8 import quantize_dynamic
-
-        quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
-    else:
-        quantized, notices = _quantize_static(source, model, target, pairs, calibration_count, pair_count)
+    _check_float32(model, source)
     settings: dict[str, Any] = {"fp16": fp16, "int8": int8, "dynamic": dynamic, "pairs": pairs}
     if int8 and not dynamic:
         settings |= {"target": target, "calibration_count": calibration_count}
+    notices: tuple[str, ...] = ()
     with new_output(output, "onnx", force=force) as temporary:
+        if fp16:
+            from .fp16 import cast_fp16
+
+            quantized = cast_fp16(model)
+        elif dynamic:
+            from .int8 import quantize_dynamic
+
+            quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
+        else:
+            quantized, notices = _quantize_static(source, model, target, pairs, calibration_count, pair_count)
+        counts = _count_convolutions(quantized)
+        if int8 and not counts["convolutions_int8"]:
+            notices = (*notices, NOTHING_NOTICE)
         save_onnx(quantized, temporary, read_metadata(source))
         difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
-        figures = {
-            **_count_ops(quantized),
-            **difference.to_figures(),
-        }
+        require_finite(difference, output)
         metadata = add_record(
-            read_metadata(source), "quantize", source, settings=settings, figures=figures, notices=notices
+            read_metadata(source),
+            "quantize",
+            source,
+            settings=settings,
+            figures={**counts, **difference.to_figures()},
+            notices=notices,
         )
         save_onnx(quantized, temporary, metadata)
     require_psnr(difference, min_psnr, output)
@@ -91,6 +100,15 @@ def _check_settings(fp16: bool, int8: bool, dynamic: bool) -> None:
         raise UsageError("quantize: choose one of --fp16 and --int8")
     if dynamic and not int8:
         raise UsageError("quantize: --dynamic goes with --int8")
+
+
+def _check_float32(model: ModelProto, source: Path) -> None:
+    from onnx import TensorProto
+
+    half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    if half or any(node.op_type in INT8_OPS for node in model.graph.node):
+        kind = "float16" if half else "int8"
+        raise InputError(f"{source}: is {kind} already; quantise the float32 model that it was made from")
 
 
 def _quantize_static(
@@ -113,7 +131,7 @@ def _quantize_static(
 def choose_calibration_pairs(
     folder: Path | None, size: tuple[int, int], count: int, held_out: int
 ) -> tuple[Sequence[Pair], tuple[str, ...]]:
-    """Return up to `count` pairs to calibrate on, apart from the first `held_out`, which outputs are compared on.
+    """Return up to `count` pairs to calibrate on, apart from the `held_out` compared on.
 
     A folder with no more pairs than `held_out` gives them all, and a notice that says so.
     """
@@ -129,12 +147,12 @@ def choose_calibration_pairs(
     )
 
 
-def _count_ops(model: ModelProto) -> dict[str, int]:
-    """Count the convolutions in int8 and in float: those fed by DequantizeLinear, or ConvInteger, and the rest."""
+def _count_convolutions(model: ModelProto) -> dict[str, int]:
+    """Count those in int8, fed by DequantizeLinear or a ConvInteger, and those in float.
+
+    A flow head may read what a quantised convolution made; it counts as float by its weights.
+    """
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    counts = Counter(
-        "convolutions_int8" if node.op_type == "ConvInteger" or node.input[0] in dequantized else "convolutions_float"
-        for node in model.graph.node
-        if node.op_type in {"Conv", "ConvInteger"}
-    )
-    return {key: counts[key] for key in ("convolutions_int8", "convolutions_float")}
+    total = [node for node in model.graph.node if node.op_type in {"Conv", "ConvInteger"}]
+    quantized = [node for node in total if node.op_type == "ConvInteger" or node.input[1] in dequantized]
+    return {"convolutions_int8": len(quantized), "convolutions_float": len(total) - len(quantized)}

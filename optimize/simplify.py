@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
+from .errors import InputError
 from .onnx_files import load_onnx, save_onnx
 from .provenance import add_record, read_metadata
 from .verify import Difference, compare_artifacts
@@ -29,52 +30,69 @@ def simplify_onnx(
 ) -> Path:
     """Fold constants and drop dead nodes.
 
-    The input is kept unchanged, with a notice, where the result is larger, is not valid ONNX, or differs
-    from the input on pairs by more than 1e-5 of the largest value.
+    The input is kept unchanged, with a notice, where the result is larger, is not valid ONNX, does not run,
+    or differs from the input on pairs by more than 1e-5 of the largest value.
     """
-    model = load_onnx(source)
-    nodes_before, size_before = len(model.graph.node), source.stat().st_size
+    model, before = load_onnx(source), read_metadata(source)
+    nodes_before, bytes_before = len(model.graph.node), model.ByteSize()
+
+    def try_out(candidate: ModelProto, path: Path) -> Difference:
+        save_onnx(candidate, path, before)
+        return compare_artifacts(source, path, pairs=pairs, pair_count=pair_count)
+
     with new_output(output, "onnx", force=force) as temporary:
-        simplified, notice = _simplify(model)
-        difference: Difference | None = None
-        if simplified is not None:
-            save_onnx(simplified, temporary, read_metadata(source))
-            if temporary.stat().st_size > size_before:
-                notice = f"onnxsim made the file larger ({temporary.stat().st_size} from {size_before} bytes)"
-            else:
-                difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
-                if difference.max_relative > MAX_RELATIVE_DIFFERENCE:
-                    notice = f"onnxsim changed the pictures by {difference.max_relative:.2g} of their largest value"
-        kept = model if simplified is None or notice else simplified
+        kept, fault, difference = model, "", None
+        try:
+            kept = _simplify(model)
+            difference = try_out(kept, temporary)
+            _check_gain(difference, bytes_before, temporary.stat().st_size)
+        except (_NoGainError, InputError) as error:
+            kept, fault = model, f"{error}: the input was kept as it is"
+            difference = try_out(kept, temporary)
         metadata = add_record(
-            read_metadata(source),
+            before,
             "simplify",
             source,
             settings={"pairs": pairs, "pair_count": pair_count},
             figures={
                 "nodes_before": nodes_before,
                 "nodes": len(kept.graph.node),
-                **(difference.to_figures() if difference else {}),
+                **difference.to_figures(),
             },
-            notices=(f"{notice}: the input was kept as it is",) if notice else (),
+            notices=(fault,) if fault else (),
         )
         save_onnx(kept, temporary, metadata)
     return output
 
 
-def _simplify(model: ModelProto) -> tuple[ModelProto | None, str]:
-    """Return the simplified model, or None and the reason."""
+class _NoGainError(Exception):
+    """The simplified model is not to be kept; the message says why."""
+
+
+def _simplify(model: ModelProto) -> ModelProto:
     import onnx
     import onnxsim
 
     try:
         simplified, valid = onnxsim.simplify(model)
     except Exception as error:  # onnxsim raises whatever its C++ side raised
-        return None, f"onnxsim failed ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
+        raise _NoGainError(f"onnxsim failed ({_shorten(error)})") from error
     if not valid:
-        return None, "onnxsim's own check failed"
+        raise _NoGainError("onnxsim's own check failed")
     try:
         onnx.checker.check_model(simplified, full_check=True)
-    except onnx.checker.ValidationError as error:
-        return None, f"onnxsim made an invalid model ({str(error).splitlines()[0][:200]})"
-    return simplified, ""
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _NoGainError(f"onnxsim made an invalid model ({_shorten(error)})") from error
+    return simplified
+
+
+def _shorten(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _check_gain(difference: Difference, bytes_before: int, bytes_after: int) -> None:
+    if bytes_after > bytes_before:
+        raise _NoGainError(f"onnxsim made the file larger ({bytes_after} from {bytes_before} bytes)")
+    if not difference.max_relative <= MAX_RELATIVE_DIFFERENCE:
+        raise _NoGainError(f"onnxsim changed the pictures by {difference.max_relative:.2g} of their largest value")

@@ -9,7 +9,10 @@ have to be downloaded).
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .artifacts import CheckpointOut, Force, Size, detect_kind, new_output, parse_size
-from .errors import InputError, NetworkError, OutputError
+from .errors import InputError, NetworkError, OutputError, UsageError, VtoptError
 from .networks import Network, build_network
 from .progress import track
 
@@ -30,6 +33,8 @@ __all__ = ["HELD_OUT_SEEDS", "Stage", "train_network"]
 HELD_OUT_SEEDS = range(0, 1_000_000)
 """Seeds below one million are never trained on; comparisons draw theirs from here."""
 
+COARSE_SIZE = Size(128, 96)
+FINE_SIZE = Size(256, 192)
 WARM_UP_STEPS = 100
 EMA_DECAY = 0.998
 GRADIENT_WEIGHT = 0.5
@@ -57,6 +62,8 @@ class _Training:
     ema: dict[str, Tensor]
     step: int = 0
     loss: float = math.nan
+    saved: int | None = None
+    """The step of the checkpoint on disk."""
 
 
 def train_network(
@@ -65,17 +72,17 @@ def train_network(
     network: Annotated[str, typer.Option(help="A network with forward_levels, such as sdafn_plus_tiny.")] = (
         "sdafn_plus_tiny"
     ),
-    coarse_size: Annotated[Size, typer.Option(parser=parse_size, metavar="HxW", help="Size of the first stage.")] = (
-        Size(128, 96)
-    ),
+    coarse_size: Annotated[
+        Size, typer.Option(parser=parse_size, metavar="HxW", help="Size of the first stage.")
+    ] = COARSE_SIZE,
     coarse_steps: Annotated[int, typer.Option(min=0, help="Steps of the first stage.")] = 4000,
-    size: Annotated[Size, typer.Option(parser=parse_size, metavar="HxW", help="Size of the second stage.")] = (
-        Size(256, 192)
-    ),
+    size: Annotated[Size, typer.Option(parser=parse_size, metavar="HxW", help="Size of the second stage.")] = FINE_SIZE,
     steps: Annotated[int, typer.Option(min=0, help="Steps of the second stage.")] = 1500,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step in the first stage; half in the second.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Highest rate; warms up, then falls as a cosine.")] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Seeds the first weights and the pairs.")] = 0,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
+    ] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the first weights and the pairs.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that draw pairs.")] = 2,
     force: Force = False,
 ) -> Path:
@@ -84,9 +91,12 @@ def train_network(
     The checkpoint is written every 200 steps and on interruption: network, config, state_dict (as
     trained), ema (what `vtopt strip` prefers), optimizer, step, loss and settings, all plain data.
     Equal settings give the same training whether it was interrupted or not (on one machine and the
-    same number of threads).
+    same number of threads). A training whose loss or weights become NaN or infinite stops, and the
+    checkpoint on disk stays the last good one.
 
-    Raises OutputError when the output is a finished training, or another one's checkpoint.
+    Raises OutputError when the output is a finished training, another one's checkpoint, or cannot be
+    written; NetworkError when the network cannot be trained; UsageError for a size it cannot take;
+    VtoptError when the training diverges.
     """
     import torch
 
@@ -103,20 +113,48 @@ def train_network(
     total = sum(stage.steps for stage in stages)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     training = _start(network, learning_rate, seed, device)
+    _check_settings(training.network, stages, seed)
     if output.exists() and not force:
         _resume(training, output, settings, total)
+    with new_output(output, "checkpoint", force=True):
+        pass  # an output that cannot be written is refused now, not after the first steps
 
     batches = _draw_batches(stages, training.step, seed, workers)
     try:
-        for batch in track(batches, "train", total=total, start=training.step, shows=lambda: f"loss {training.loss:.4f}"):
-            _set_rate(training.optimizer, learning_rate, training.step, total)
-            training.loss = _take_step(training, {key: value.to(device) for key, value in batch.items()})
-            training.step += 1
+        for batch in track(
+            batches, "train", total=total, start=training.step, shows=lambda: f"loss {training.loss:.4f}"
+        ):
+            with _hold_interruption():
+                _set_rate(training.optimizer, learning_rate, training.step, total)
+                training.loss = _take_step(training, {key: value.to(device) for key, value in batch.items()})
+                training.step += 1
+            _require_finite(training, {}, output)
             if training.step % SAVE_EVERY == 0:
                 _save(training, output, network, settings)
-    finally:
-        _save(training, output, network, settings)
+    except KeyboardInterrupt:
+        # After any other error the weights may be half a step ahead, and what is on disk is better.
+        if training.step:
+            _save(training, output, network, settings)
+        raise
+    _save(training, output, network, settings)
     return output
+
+
+@contextmanager
+def _hold_interruption() -> Iterator[None]:
+    """Put Ctrl-C off until the step is done: half a step, saved and resumed, would be taken twice."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 def _start(network: str, learning_rate: float, seed: int, device: str) -> _Training:
@@ -126,10 +164,23 @@ def _start(network: str, learning_rate: float, seed: int, device: str) -> _Train
     built = build_network(network)
     if not hasattr(built.module, "forward_levels"):
         raise NetworkError(f"network '{network}' has no forward_levels method, which training needs")
+    if (fed := [spec.fed_by for spec in built.inputs]) != ["person", "clothes"]:
+        raise NetworkError(f"network '{network}' takes {', '.join(fed)}; training feeds person and clothes")
     built.module.to(device).train()
     optimizer = torch.optim.AdamW(built.module.parameters(), lr=learning_rate, weight_decay=1e-4)
     ema = {name: tensor.detach().clone() for name, tensor in built.module.state_dict().items()}
     return _Training(built, optimizer, ema)
+
+
+def _check_settings(network: Network, stages: tuple[Stage, ...], seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"--seed must be 0 or more, not {seed}")
+    for size in (stage.size for stage in stages if stage.steps):
+        if size.height * 3 != size.width * 4 or any(side % network.multiple_of for side in size):
+            raise UsageError(
+                f"size {size}: drawn pairs are 4:3 and the network needs height and width divisible by "
+                f"{network.multiple_of}; take {4 * network.multiple_of}x{3 * network.multiple_of} or a multiple"
+            )
 
 
 def _resume(training: _Training, output: Path, settings: Mapping[str, Any], total: int) -> None:
@@ -143,34 +194,54 @@ def _resume(training: _Training, output: Path, settings: Mapping[str, Any], tota
         raise OutputError(
             f"{output}: holds a training with other settings; choose another name, or pass --force to start anew"
         )
-    if before["step"] >= total:
+    if before.get("step", 0) >= total:
         raise OutputError(f"{output}: this training is finished; pass --force to start anew")
     try:
         training.network.module.load_state_dict(before["state_dict"])
         training.optimizer.load_state_dict(before["optimizer"])
         for name, tensor in before["ema"].items():
             training.ema[name].copy_(tensor)
-    except (KeyError, RuntimeError, ValueError) as error:
+        training.step, training.loss = before["step"], before["loss"]
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{output}: cannot be resumed ({error}); pass --force to start anew") from error
-    training.step, training.loss = before["step"], before["loss"]
+    training.saved = training.step
 
 
 def _save(training: _Training, output: Path, network: str, settings: Mapping[str, Any]) -> None:
+    """Write the checkpoint, unless the very step is on disk already."""
     import torch
 
+    if training.saved == training.step:
+        return
+    state = training.network.module.state_dict()
+    _require_finite(training, state, output)
+    checkpoint = {
+        "network": network,
+        "config": dict(training.network.config),
+        "state_dict": state,
+        "ema": training.ema,
+        "optimizer": training.optimizer.state_dict(),
+        "step": training.step,
+        "loss": training.loss,
+        "settings": dict(settings),
+    }
     with new_output(output, "checkpoint", force=True) as temporary:
-        torch.save(
-            {
-                "network": network,
-                "config": dict(training.network.config),
-                "state_dict": training.network.module.state_dict(),
-                "ema": training.ema,
-                "optimizer": training.optimizer.state_dict(),
-                "step": training.step,
-                "loss": training.loss,
-                "settings": dict(settings),
-            },
-            temporary,
+        try:
+            torch.save(checkpoint, temporary)
+        except RuntimeError as error:  # torch's own words for a full disk are about positions in the file
+            raise OutputError(f"{output}: cannot be written, is the disk full? ({error})") from error
+    training.saved = training.step
+
+
+def _require_finite(training: _Training, state: Mapping[str, Tensor], output: Path) -> None:
+    """Raise VtoptError when the loss of a step, or a weight in `state`, is NaN or infinite."""
+    bad = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if bad or (training.step and not math.isfinite(training.loss)):
+        kept = f"{output} keeps step {training.saved}" if training.saved else "no checkpoint was written"
+        raise VtoptError(
+            f"{output}: the training diverged at step {training.step}: "
+            f"{f'NaN or infinite values in {bad[0]}' if bad else f'the loss is {training.loss}'}; {kept}. "
+            "Train anew with a lower --learning-rate"
         )
 
 
@@ -250,4 +321,6 @@ def _draw_batches(stages: tuple[Stage, ...], start: int, seed: int, workers: int
         first += stage.steps * stage.batch_size
         if skipped < stage.steps:
             dataset = DrawnDataset(range(drawn, first), stage.size)
-            yield from DataLoader(dataset, stage.batch_size, num_workers=workers, prefetch_factor=4 if workers else None)
+            yield from DataLoader(
+                dataset, stage.batch_size, num_workers=workers, prefetch_factor=4 if workers else None
+            )

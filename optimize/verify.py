@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from ..benchmarks.runtimes import Arrays
     from .data.pairs import Pair
 
-__all__ = ["Difference", "compare_artifacts", "compare_engines", "require_close", "require_psnr", "save_sheet"]
+__all__ = [
+    "Difference",
+    "compare_artifacts",
+    "compare_engines",
+    "require_close",
+    "require_finite",
+    "require_psnr",
+    "save_sheet",
+]
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,10 @@ class Difference:
     worst_pictures: tuple[NDArray[np.float32], NDArray[np.float32]]
 
     def to_figures(self) -> dict[str, Any]:
-        """Return the figures as JSON has them; what is infinite (the PSNR of equal pictures) is null."""
+        """Return the figures as JSON has them; what is infinite (the PSNR of equal pictures) is null.
+
+        Where pictures hold NaN, every figure is null, `max_abs` too; that of equal pictures is 0.
+        """
         return {
             "pairs": self.pairs,
             "psnr_median_db": _round_or_none(self.psnr_median_db, 2),
@@ -84,18 +95,17 @@ def compare_engines(reference: Engine, compared: Engine, pairs: Sequence[Pair]) 
     from ..benchmarks.quality import compare_pictures, summarize_quality
 
     scores = {}
-    worst: tuple[float, Any] = (math.inf, None)
+    worst: tuple[float, Any] = (math.inf, None)  # of equals the first, as `quality.worst` is
     max_abs = max_relative = 0.0
     for pair in pairs:
         expected = reference.run(feed_pair(reference, pair))
         made = compared.run(feed_pair(compared, pair))
         for name, values in _match_outputs(expected, made).items():
-            largest = _measure_largest(expected[name], values)
-            max_abs = max(max_abs, largest)
-            max_relative = max(max_relative, largest / (float(abs(expected[name]).max()) or 1.0))
+            absolute, relative = _measure_largest(expected[name], values)
+            max_abs, max_relative = max(max_abs, absolute), max(max_relative, relative)
         pictures = take_picture(compared, made), take_picture(reference, expected)
         scores[pair.name] = score = compare_pictures(*pictures)
-        if score.psnr <= worst[0]:
+        if worst[1] is None or score.psnr < worst[0]:
             worst = (score.psnr, pictures)
     quality = summarize_quality(scores)
     return Difference(
@@ -120,22 +130,37 @@ def _match_outputs(expected: Arrays, made: Arrays) -> Arrays:
     return dict(zip(expected, made.values(), strict=True))
 
 
-def _measure_largest(expected: NDArray[np.float32], made: NDArray[np.float32]) -> float:
-    """Return the largest absolute difference; infinite where either holds NaN or infinite values."""
+def _measure_largest(expected: NDArray[np.float32], made: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the largest difference, and its share of the largest expected value.
+
+    Both are infinite where either array holds NaN or infinite values: those are never close to anything.
+    """
     import numpy as np
 
     if expected.shape != made.shape:
         raise InputError(f"outputs of shapes {expected.shape} and {made.shape} cannot be compared")
-    largest = float(np.abs(expected - made).max())
-    return largest if math.isfinite(largest) else math.inf
+    if not (np.isfinite(expected).all() and np.isfinite(made).all()):
+        return math.inf, math.inf
+    largest = float(np.abs(expected - made).max(initial=0))
+    return largest, largest / (float(np.abs(expected).max(initial=0)) or 1.0)
 
 
 def require_close(difference: Difference, tolerance: float, output: Path) -> None:
     """Raise DifferenceError unless every picture is within `tolerance` of its largest value."""
     if not difference.max_relative <= tolerance:
         raise DifferenceError(
-            f"{output}: pictures differ from the input's by {difference.max_relative:.2g} of their largest value "
-            f"(at most {tolerance:.0e} is allowed), most on pair {difference.worst_pair}; nothing was written"
+            f"{output}: pictures differ from the input's by {difference.max_relative:.2g} of their largest "
+            f"value (at most {tolerance:.0e} is allowed), most on pair {difference.worst_pair}; "
+            "nothing was written"
+        )
+
+
+def require_finite(difference: Difference, output: Path) -> None:
+    """Raise DifferenceError when an output holds NaN or infinite values, whatever its budget."""
+    if not math.isfinite(difference.max_abs):
+        raise DifferenceError(
+            f"{output}: NaN or infinite values in what it or its input makes, on pair {difference.worst_pair}; "
+            "nothing was written"
         )
 
 
@@ -143,8 +168,8 @@ def require_psnr(difference: Difference, min_psnr: float | None, output: Path) -
     """Raise BudgetError when the median PSNR is below the budget; the artifact is kept."""
     if min_psnr is not None and not difference.psnr_median_db >= min_psnr:
         raise BudgetError(
-            f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is {min_psnr:g} dB; "
-            "the file was kept: look at it with vtopt verify, or choose other settings"
+            f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is "
+            f"{min_psnr:g} dB; the file was kept: look at it with vtopt verify, or choose other settings"
         )
 
 

@@ -1,22 +1,28 @@
 """The one analysis of warps in an ONNX graph: every GridSample, and the arithmetic that makes its grid.
 
 A rounding error in a feature dims a picture a little; the same error in a grid moves it. So casts and
-quantisers leave these nodes in float32. Used by fp16 and quantize.
+quantisers leave these nodes in float32. Used by fp16, int8 and inspection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["Warp", "find_warps", "list_grid_nodes", "name_nodes"]
+__all__ = ["FEATURE_OPS", "Warp", "find_warps", "list_grid_nodes", "name_nodes", "separate_constants"]
 
 FEATURE_OPS = frozenset({"Conv", "ConvTranspose"})
 """A grid's arithmetic begins at the first of these upstream of it: the head that estimates the flow."""
+
+SHAPE_OPS = frozenset({"Shape", "Size"})
+"""What is upstream of these lends a grid its size and none of its values."""
+
+MODES = {"linear": "bilinear", "cubic": "bicubic"}
+"""Opset 20 renamed the modes; a warp has the old name, which most runtimes know."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +55,26 @@ def name_nodes(model: ModelProto) -> None:
 
 def find_warps(model: ModelProto) -> list[Warp]:
     """Return the warps of the graph in its order; nodes must have names (see `name_nodes`)."""
+    from onnx import helper
+
     producers = {output: node for node in model.graph.node for output in node.output}
     order = {node.name: index for index, node in enumerate(model.graph.node)}
     warps = []
     for node in model.graph.node:
         if node.op_type != "GridSample":
             continue
-        attributes = {attribute.name: attribute for attribute in node.attribute}
+        settings: dict[str, Any] = {
+            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+        }
+        mode: str = settings.get("mode", b"bilinear").decode()
         upstream = _walk_upstream(node.input[1], producers)
         names = sorted(upstream, key=order.__getitem__)
         warps.append(
             Warp(
                 name=node.name,
-                mode=attributes["mode"].s.decode() if "mode" in attributes else "bilinear",
-                padding_mode=attributes["padding_mode"].s.decode() if "padding_mode" in attributes else "zeros",
-                align_corners=bool(attributes["align_corners"].i) if "align_corners" in attributes else False,
+                mode=MODES.get(mode, mode),
+                padding_mode=settings.get("padding_mode", b"zeros").decode(),
+                align_corners=bool(settings.get("align_corners", 0)),
                 grid_nodes=tuple(names),
                 heads=tuple(name for name in names if upstream[name].op_type in FEATURE_OPS),
             )
@@ -77,7 +88,7 @@ def _walk_upstream(tensor: str, producers: dict[str, NodeProto]) -> dict[str, No
     pending = [tensor]
     while pending:
         node = producers.get(pending.pop())
-        if node is None or node.name in found:
+        if node is None or node.name in found or node.op_type in SHAPE_OPS:
             continue
         found[node.name] = node
         if node.op_type not in FEATURE_OPS:
@@ -89,3 +100,25 @@ def list_grid_nodes(warps: Iterable[Warp]) -> list[str]:
     """Return the names of all warps and of every node that makes a grid: what must stay float32."""
     names = {name for warp in warps for name in (warp.name, *warp.grid_nodes)}
     return sorted(names)
+
+
+def separate_constants(model: ModelProto, protected: Collection[str]) -> None:
+    """Give protected nodes constants of their own, where others share them and will change their type.
+
+    A layer that is used twice shares its weights, and simplifiers merge equal constants, biases of zeros for
+    instance.
+    """
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    shared = {name for node in model.graph.node if node.name not in protected for name in node.input}
+    for node in model.graph.node:
+        if node.name not in protected:
+            continue
+        for index, name in enumerate(node.input):
+            if name in shared and name in initializers:
+                own = f"{name}_float32"
+                if own not in initializers:
+                    copy = model.graph.initializer.add()
+                    copy.CopyFrom(initializers[name])
+                    copy.name = own
+                    initializers[own] = copy
+                node.input[index] = own

@@ -57,7 +57,7 @@ def _sort_header(path: Path) -> None:
     with path.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         stream.seek(8)
         stream.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
@@ -112,12 +112,17 @@ def _summarize(names: list[str]) -> str:
 
 def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise InputError that names the tensors with NaN or infinite values, if there are any."""
-    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         raise InputError(
             f"{path}: NaN or infinite values in {_summarize(bad)}; "
             "the training has diverged: take an earlier checkpoint"
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    known = tensor if tensor.element_size() > 1 else tensor.float()  # torch has no isfinite for float8
+    return bool(known.isfinite().all())
 
 
 def describe_network(name: str, network: Network) -> Metadata:

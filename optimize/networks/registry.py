@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetworkError
@@ -76,14 +77,15 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
     modules are also looked for in the working folder. `config` overrides the registered settings, for
     instance with the widths found in a file of weights.
 
-    Raises NetworkError for an unknown name, a factory that cannot be imported, or one that returns
-    something else.
+    Raises NetworkError for an unknown name, a factory that cannot be imported, settings that it does not
+    take, or a factory that returns something else.
     """
-    factory, settings = _find_factory(name)
-    try:
-        network = factory(**{**settings, **(config or {})})
-    except TypeError as error:
-        raise NetworkError(f"network '{name}' cannot be built: {error}") from error
+    with contextlib.nullcontext() if name in NETWORKS else _working_folder_first():
+        factory, settings = _find_factory(name)
+        try:
+            network = factory(**{**settings, **(config or {})})
+        except (ArithmeticError, ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise NetworkError(f"network '{name}' cannot be built: {error}") from error
     if not isinstance(network, Network):
         raise NetworkError(
             f"network '{name}': the factory returned {type(network).__name__}; "
@@ -104,12 +106,24 @@ def _find_factory(name: str) -> tuple[Callable[..., Network], Mapping[str, Any]]
             "or name your own as package.module:factory"
         )
     module, _, function = name.partition(":")
-    sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), function), {}
-    except ImportError as error:
-        raise NetworkError(f"network '{name}': cannot import {module}: {error}") from error
-    except AttributeError as error:
-        raise NetworkError(f"network '{name}': {module} has no '{function}'") from error
+        imported = importlib.import_module(module)
+    except Exception as error:  # the user's own code, which may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise NetworkError(f"network '{name}': cannot import {module}: {reason}") from error
+    factory = getattr(imported, function, None)
+    if not callable(factory):
+        raise NetworkError(f"network '{name}': {module} has no function '{function}'")
+    return factory, {}
+
+
+@contextlib.contextmanager
+def _working_folder_first() -> Iterator[None]:
+    """Let imports find modules in the working folder, as `python -m` does."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
     finally:
-        sys.path.remove(os.getcwd())
+        with contextlib.suppress(ValueError):  # a module may have taken the entry away itself
+            sys.path.remove(folder)

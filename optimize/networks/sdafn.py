@@ -231,9 +231,7 @@ class Sdafn(nn.Module):
         flows = self.estimate_flows(ref_input, source_image)[-1]
         return self.dafnet.render(source_image, ref_image, flows)
 
-    def forward_levels(
-        self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor
-    ) -> list[tuple[Tensor, Flows]]:
+    def forward_levels(self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor) -> list[tuple[Tensor, Flows]]:
         """Return the try-on picture as each level would make it, and its flows, coarsest first."""
         levels = []
         for flows in self.estimate_flows(ref_input, source_image):
@@ -289,5 +287,7 @@ def build_sdafn_plus(**settings: Any) -> Network:
 
 
 def _make_config(settings: dict[str, Any]) -> SdafnConfig:
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    frozen: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
     return SdafnConfig(**frozen)

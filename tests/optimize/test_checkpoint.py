@@ -91,9 +91,7 @@ class CraftedDtype:
         return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
 
 
-@pytest.mark.parametrize(
-    "legacy", [False, True], ids=["a zip checkpoint", "a checkpoint of before torch 1.6"]
-)
+@pytest.mark.parametrize("legacy", [False, True], ids=["a zip checkpoint", "a checkpoint of before torch 1.6"])
 def test_read_checkpoint(tmp_path: Path, legacy: bool) -> None:
     path = _save(_make_weights(), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
     read = read_checkpoint(path)
@@ -172,9 +170,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float, legacy: bool) 
     [
         pytest.param(b"", "is empty", id="zero bytes"),
         pytest.param(b"epoch 3, loss 0.1\n", "is not a PyTorch checkpoint", id="text"),
-        pytest.param(
-            b"version https://git-lfs", r"begins with b'version https://'", id="a pointer of Git LFS"
-        ),
+        pytest.param(b"version https://git-lfs", r"begins with b'version https://'", id="a pointer of Git LFS"),
         pytest.param(b"<!DOCTYPE html><html>", "was it downloaded completely", id="a web page"),
         pytest.param(np.random.default_rng(0).bytes(4096), "is not a PyTorch checkpoint", id="random bytes"),
         pytest.param(b"\x80\x02" + bytes(100), "is damaged, cut short", id="the beginning of a pickle"),
@@ -291,9 +287,7 @@ def test_what_training_leaves_is_dropped_and_listed() -> None:
 def test_lists_that_hold_themselves_are_dropped() -> None:
     knot: list[Any] = [torch.ones(1000)]
     knot.append(knot)
-    assert _select({"model": _make_weights(), "knot": knot}).dropped == (
-        f"knot ({1000 * FLOAT / 1e3:.1f} kB)",
-    )
+    assert _select({"model": _make_weights(), "knot": knot}).dropped == (f"knot ({1000 * FLOAT / 1e3:.1f} kB)",)
 
 
 @pytest.mark.parametrize(
@@ -324,9 +318,7 @@ def test_what_the_average_lacks_comes_from_the_raw_weights() -> None:
     assert sorted(chosen.weights) == sorted(NAMES + BUFFERS)
     assert all(torch.equal(chosen.weights[name], _make_weights(2.0)[name]) for name in NAMES)
     assert all(torch.equal(chosen.weights[name], _make_weights(1.0)[name]) for name in BUFFERS)
-    assert chosen.notices[1] == (
-        f"{len(BUFFERS)} tensors that it lacks, as norm.running_mean, come from 'model'"
-    )
+    assert chosen.notices[1] == (f"{len(BUFFERS)} tensors that it lacks, as norm.running_mean, come from 'model'")
 
 
 def test_an_averaged_model_of_torch_is_read() -> None:

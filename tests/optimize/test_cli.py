@@ -186,9 +186,7 @@ def test_a_recipe_with_mistakes_lists_them_all(small_checkpoint: Path, tmp_path:
 
 
 @pytest.mark.parametrize("runs", [1])
-def test_run_ends_with_a_report_and_bench_report_repeats_it(
-    small_checkpoint: Path, tmp_path: Path, runs: int
-) -> None:
+def test_run_ends_with_a_report_and_bench_report_repeats_it(small_checkpoint: Path, tmp_path: Path, runs: int) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
         "steps:\n  - export: {size: 64x48, exporter: torchscript, pair_count: 1}\n    name: fp32\n"

@@ -151,8 +151,7 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
     assert message.splitlines() == [
         f"{tmp_path}/recipe.yaml: 9 problems",
         "  unknown key 'descripton'; did you mean 'description'? keys are description, steps, report",
-        "  step 2 'quantise': no such step; did you mean 'quantize'? "
-        "steps are strip, export, quantize, convert, prune",
+        "  step 2 'quantise': no such step; did you mean 'quantize'? steps are strip, export, quantize, convert, prune",
         "  step 3 'export': setting 'opset': should be a valid integer, not \"sixteen\"",
         "  step 3 'export': 'force' is for the run to set, not for a recipe; remove it",
         "  step 4 'export': a second 'export'; give it another 'name:'",
@@ -200,9 +199,7 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
             "'from: ['export']' is not text; put it in quotes",
             id="a from that is a list",
         ),
-        pytest.param(
-            "[{export: 17}]", "settings are written KEY: VALUE, not 17", id="settings that are a number"
-        ),
+        pytest.param("[{export: 17}]", "settings are written KEY: VALUE, not 17", id="settings that are a number"),
         pytest.param(
             "[{export: {size: 256}}]",
             "setting 'size': '256' is not a size; write HEIGHTxWIDTH",
@@ -258,9 +255,7 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
             "'from: export' names no earlier step; earlier are none",
             id="a step that reads itself",
         ),
-        pytest.param(
-            "[export]\nreport: fp32", "report: is not a list of names", id="a report that is a text"
-        ),
+        pytest.param("[export]\nreport: fp32", "report: is not a list of names", id="a report that is a text"),
     ],
 )
 def test_load_recipe_names_the_problem(steps: str, problem: str, tmp_path: Path) -> None:
@@ -321,9 +316,7 @@ def test_check_recipe_does_not_blame_what_follows_an_unknown_step() -> None:
         pytest.param(1, float, 1.0, id="a whole number for a float"),
         pytest.param([1, 2], tuple[int, int], (1, 2), id="a list for a tuple"),
         pytest.param(64, Annotated[int | None, typer.Option(min=1, max=64)], 64, id="a number at its most"),
-        pytest.param(
-            "a", Annotated[str, typer.Option(parser=str.upper)], "A", id="a text through any parser"
-        ),
+        pytest.param("a", Annotated[str, typer.Option(parser=str.upper)], "A", id="a text through any parser"),
     ],
 )
 def test_convert_setting(value: Any, annotation: Any, expected: Any) -> None:

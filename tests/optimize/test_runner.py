@@ -201,9 +201,7 @@ def test_run_recipe_counts_a_file_that_is_a_setting_by_its_content(bench: Bench)
     assert bench.calls == ["mark"]
 
 
-def test_run_recipe_remakes_when_the_source_of_the_step_changes(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_recipe_remakes_when_the_source_of_the_step_changes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     source = bench.folder / "own_step.py"
     source.write_text(
         "from typing import Annotated\nfrom pathlib import Path\nimport shutil\n"
@@ -261,9 +259,7 @@ def test_run_recipe_never_records_a_failed_stage(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", [DifferenceError, NetworkError, InputError])
-def test_run_recipe_puts_the_place_before_an_error_and_keeps_its_class(
-    kind: type[Exception], bench: Bench
-) -> None:
+def test_run_recipe_puts_the_place_before_an_error_and_keeps_its_class(kind: type[Exception], bench: Bench) -> None:
     bench.raises["a"] = kind("pictures differ; lower --ratio")
     with pytest.raises(kind) as caught:
         bench.run()
@@ -487,9 +483,7 @@ def test_remember_run_is_silent_where_it_cannot_write(bench: Bench, monkeypatch:
     assert recall_run() is None
 
 
-def test_remember_run_goes_to_the_home_without_xdg_state_home(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remember_run_goes_to_the_home_without_xdg_state_home(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "relative/is/ignored")
     monkeypatch.setenv("HOME", str(bench.folder))
     bench.output.mkdir()

@@ -172,20 +172,14 @@ def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     [
         pytest.param(_rename, r"missing: dafnet\.\S+, .* and \d+ more; unexpected: flownet\.", id="renamed"),
         pytest.param(
-            lambda weights: {
-                name: tensor[:1] if tensor.dim() else tensor for name, tensor in weights.items()
-            },
+            lambda weights: {name: tensor[:1] if tensor.dim() else tensor for name, tensor in weights.items()},
             r"of another shape: \S+ \[1.*\(the network has \[",
             id="cut",
         ),
-        pytest.param(
-            lambda weights: {**weights, "extra": torch.ones(1)}, r"unexpected: extra\.", id="one more"
-        ),
+        pytest.param(lambda weights: {**weights, "extra": torch.ones(1)}, r"unexpected: extra\.", id="one more"),
     ],
 )
-def test_weights_of_another_network_are_summed_up(
-    tmp_path: Path, output: Path, change: Any, message: str
-) -> None:
+def test_weights_of_another_network_are_summed_up(tmp_path: Path, output: Path, change: Any, message: str) -> None:
     checkpoint = _make_checkpoint()
     checkpoint["state_dict"] = change(checkpoint["state_dict"])
     with pytest.raises(NetworkError, match=message) as caught:
@@ -225,9 +219,7 @@ def test_an_output_of_another_kind_is_refused(source: Path, output: Path) -> Non
     assert _list_left(output) == []
 
 
-def test_weights_changed_in_writing_are_refused(
-    source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_changed_in_writing_are_refused(source: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def save_wrongly(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
         changed = dict(weights)
         first = min(changed)

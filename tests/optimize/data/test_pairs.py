@@ -198,9 +198,7 @@ def test_open_pairs_matches_stems_without_a_list(tmp_path: Path) -> None:
     ],
     ids=["other stems", "one more person", "two persons of one stem"],
 )
-def test_open_pairs_wants_a_list_for(
-    persons: list[str], clothes: list[str], reason: str, tmp_path: Path
-) -> None:
+def test_open_pairs_wants_a_list_for(persons: list[str], clothes: list[str], reason: str, tmp_path: Path) -> None:
     make_stems(tmp_path, persons, clothes)
     with pytest.raises(InputError, match=rf"no test_pairs\.txt.*\({reason}\); write test_pairs\.txt with"):
         open_pairs(tmp_path, SIZE)
@@ -286,9 +284,7 @@ def test_hash_pairs_is_of_the_content_not_the_place(tmp_path: Path) -> None:
     assert len(hash_pairs(one, SIZE, None)) == 256 // 4
 
 
-@pytest.mark.parametrize(
-    "place", ["test_img/p1.png", "test_clothes/c1.png", "test_edge/c1.png", "test_truth/p1.png"]
-)
+@pytest.mark.parametrize("place", ["test_img/p1.png", "test_clothes/c1.png", "test_edge/c1.png", "test_truth/p1.png"])
 def test_hash_pairs_changes_with_a_used_file(place: str, tmp_path: Path) -> None:
     make_folder(tmp_path, edge=True, truth=True)
     before, first = hash_pairs(tmp_path, SIZE), hash_pairs(tmp_path, SIZE, 1)

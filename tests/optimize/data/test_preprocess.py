@@ -93,9 +93,7 @@ def test_load_picture_turns_upright_by_exif(suffix: str, tmp_path: Path) -> None
     scene.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
     picture = load_picture(path)
     assert picture.size == scene.size
-    assert (
-        (np.asarray(picture)[..., 0] > 127) == (np.asarray(scene)[..., 0] > 127)
-    ).all()  # red, not in the sky
+    assert ((np.asarray(picture)[..., 0] > 127) == (np.asarray(scene)[..., 0] > 127)).all()  # red, not in the sky
 
 
 def encode(format: str) -> bytes:
@@ -246,9 +244,7 @@ def test_restore_picture_refuses_other_shapes(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("size", [(256, 192), (64, 64), (30, 40)])
-@pytest.mark.parametrize(
-    ("width", "height"), [(192, 256), (1000, 10), (10, 1000), (333, 334), (1, 1), (1, 9)]
-)
+@pytest.mark.parametrize(("width", "height"), [(192, 256), (1000, 10), (10, 1000), (333, 334), (1, 1), (1, 9)])
 def test_crop_window(width: int, height: int, size: tuple[int, int]) -> None:
     left, top, right, bottom = crop_window(width, height, size)
     scale = min(width / size[1], height / size[0])  # the largest that fits

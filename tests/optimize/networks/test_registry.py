@@ -1,0 +1,195 @@
+"""Networks by name: the registered ones, and a user's own from the working folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from vtopt.optimize.errors import NetworkError
+from vtopt.optimize.networks import NETWORKS, InputSpec, Network, build_network
+
+OWN = """
+import torch
+from vtopt.optimize.networks import InputSpec, Network
+
+def build(channels=3):
+    return Network(module=torch.nn.Conv2d(channels, 3, 1), inputs=(InputSpec("person", channels),))
+
+def forget():
+    return torch.nn.Identity()
+
+def import_late():
+    import {module}_helper
+    return {module}_helper.build()
+
+def import_missing():
+    import package_that_is_missing
+
+SETTING = 3
+"""
+
+
+@pytest.fixture
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
+    """Write a module into the working folder and return its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+
+    def write(name: str, text: str) -> str:
+        path = tmp_path / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return name
+
+    yield write
+    for name in [name for name in sys.modules if name not in known and name.startswith("own")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_registered_network_builds_in_evaluation_mode(name: str) -> None:
+    network = build_network(name)
+    assert network.name == name
+    assert not any(module.training for module in network.module.modules())
+    assert all(side % network.multiple_of == 0 for side in network.size)
+    assert network.outputs == ("tryon",)
+
+
+def test_settings_override_the_registered_ones() -> None:
+    network = build_network("sdafn_plus_tiny", {"pyramid_widths": [4, 6], "heads": 2})
+    assert network.config["pyramid_widths"] == (4, 6)
+    assert network.config["heads"] == 2
+    assert network.config["pyramid_dim"] == NETWORKS["sdafn_plus_tiny"][1]["pyramid_dim"]
+
+
+def test_a_built_config_builds_the_same_network_again() -> None:
+    first = build_network("sdafn_plus_tiny", {"heads": 2})
+    second = build_network("sdafn_plus_tiny", first.config)
+    assert first.config == second.config
+    shapes = [{name: t.shape for name, t in net.module.state_dict().items()} for net in (first, second)]
+    assert shapes[0] == shapes[1]
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(NetworkError) as caught:
+        build_network("sdafn_plus_6")
+    assert all(name in str(caught.value) for name in ("sdafn_plus_6", *NETWORKS, "package.module:factory"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"widths": (4,)}, id="an unknown key"),
+        pytest.param({"heads": -1}, id="a negative width"),
+        pytest.param({"pyramid_widths": 8}, id="a number for a list"),
+        pytest.param({"pyramid_widths": ("8", "8")}, id="text for numbers"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(config: dict[str, object]) -> None:
+    with pytest.raises(NetworkError, match="network 'sdafn_plus_tiny' cannot be built"):
+        build_network("sdafn_plus_tiny", config)
+
+
+@pytest.mark.parametrize("module", ["own", "own_package.deep.net"])
+def test_a_factory_in_the_working_folder(module: str, write_module: Callable[[str, str], str]) -> None:
+    network = build_network(f"{write_module(module, OWN)}:build", {"channels": 4})
+    assert network.name == f"{module}:build"
+    assert network.inputs == (InputSpec("person", 4),)
+    assert isinstance(network.module, nn.Conv2d)
+    assert not network.module.training
+
+
+def test_a_factory_may_import_from_the_working_folder_when_called(
+    write_module: Callable[[str, str], str],
+) -> None:
+    write_module("own_late_helper", OWN)
+    module = write_module("own_late", OWN.format(module="own_late"))
+    assert isinstance(build_network(f"{module}:import_late"), Network)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("forget", r"the factory returned Identity; return vtopt\.optimize\.networks\.Network"),
+        ("absent", r"own has no function 'absent'"),
+        ("SETTING", r"own has no function 'SETTING'"),
+        ("import_missing", r"'own:import_missing' cannot be built: No module named 'package_that_is_missing'"),
+        ("", r"own has no function ''"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_is_refused(
+    function: str, message: str, write_module: Callable[[str, str], str]
+) -> None:
+    module = write_module("own", OWN)
+    with pytest.raises(NetworkError, match=message):
+        build_network(f"{module}:{function}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("import package_that_is_missing", "No module named 'package_that_is_missing'", id="import"),
+        pytest.param("def build(:", "SyntaxError", id="syntax"),
+        pytest.param("None.build", "AttributeError", id="attribute"),
+        pytest.param("raise KeyError('weights')", "KeyError: 'weights'", id="any other error"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_refused(
+    text: str, message: str, write_module: Callable[[str, str], str]
+) -> None:
+    module = write_module("own_broken", text)
+    with pytest.raises(NetworkError, match=rf"'own_broken:build': cannot import own_broken: .*{message}"):
+        build_network(f"{module}:build")
+
+
+@pytest.mark.parametrize("name", ["own_that_is_nowhere:build", ":build", ".own:build"])
+def test_a_module_that_is_nowhere_is_refused(name: str, write_module: Callable[[str, str], str]) -> None:
+    with pytest.raises(NetworkError, match="cannot import"):
+        build_network(name)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["folder not on the path", "folder on the path already"])
+@pytest.mark.parametrize("function", ["build", "absent"])
+def test_the_import_path_is_as_before(
+    listed: bool,
+    function: str,
+    tmp_path: Path,
+    write_module: Callable[[str, str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, *[str(tmp_path)] * listed])
+    before = list(sys.path)
+    module = write_module("own", OWN)
+    if function == "build":
+        build_network(f"{module}:build")
+    else:
+        with pytest.raises(NetworkError):
+            build_network(f"{module}:{function}")
+    assert sys.path == before
+
+
+def test_a_module_that_changes_folder_leaves_the_import_path_as_before(
+    tmp_path: Path, write_module: Callable[[str, str], str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    before = list(sys.path)
+    module = write_module("own", "import os; os.chdir('elsewhere')" + OWN)
+    build_network(f"{module}:build")
+    assert sys.path == before
+
+
+def test_a_registered_network_is_never_looked_for_in_the_working_folder(
+    write_module: Callable[[str, str], str],
+) -> None:
+    write_module("sdafn", "raise SystemExit('the wrong sdafn')")
+    assert build_network("sdafn_plus_tiny").inputs[0] == InputSpec("person")
+
+
+def test_an_input_is_fed_by_the_picture_of_its_name_unless_told() -> None:
+    assert InputSpec("person").fed_by == "person"
+    assert InputSpec("ref_input", 6, picture="person").fed_by == "person"
