@@ -103,9 +103,7 @@ def _guard_run(
                 raise InputError(f"{path}: input '{name}' was not given; it takes {', '.join(inputs)}")
             if not fits_shape(feeds[name].shape, shape):
                 given, wanted = write_shape(feeds[name].shape), write_shape(shape)
-                raise InputError(
-                    f"{path}: input '{name}' is {wanted}, it was given {given}; feed it {wanted}"
-                )
+                raise InputError(f"{path}: input '{name}' is {wanted}, it was given {given}; feed it {wanted}")
         try:
             return run(feeds)
         except Exception as error:  # each runtime has exceptions of its own

@@ -73,9 +73,7 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
     edge = derive_edge(pair.clothes) if pair.edge is None else pair.edge
     pictures = {"person": pair.person, "clothes": pair.clothes, "edge": edge}
     return {
-        name: _fit_picture(
-            pictures[engine.pictures[name]], shape, f"{engine.path}: input '{name}'", pair.name
-        )
+        name: _fit_picture(pictures[engine.pictures[name]], shape, f"{engine.path}: input '{name}'", pair.name)
         for name, shape in engine.inputs.items()
     }
 
@@ -118,15 +116,11 @@ def _fit_picture(picture: np.ndarray, shape: Shape, what: str, pair: str) -> np.
         raise InputError(f"{what} has the shape {write_shape(shape)}; a picture needs NxCxHxW, export it so")
     batch, channels = shape[0] or 1, shape[1] or len(picture)
     if channels % len(picture):
-        raise InputError(
-            f"{what} has {channels} channels, its picture {len(picture)}; declare another picture for it"
-        )
+        raise InputError(f"{what} has {channels} channels, its picture {len(picture)}; declare another picture for it")
     if not fits_shape(picture.shape[1:], shape[2:]):
         have, want = write_shape(picture.shape[1:]), write_shape(shape[2:])
         raise InputError(f"{what} is {want}, pair {pair} is {have}; load the pairs with --size {want}")
-    return np.tile(picture[np.newaxis], (batch, channels // len(picture), 1, 1)).astype(
-        np.float32, copy=False
-    )
+    return np.tile(picture[np.newaxis], (batch, channels // len(picture), 1, 1)).astype(np.float32, copy=False)
 
 
 def _count_channels(shape: Shape) -> int | None:

@@ -61,9 +61,7 @@ def load_graph(source: Path | onnx.ModelProto | openvino.Model, *, shapes: bool 
     try:
         return _read_model(model, shapes)
     except Exception as error:  # onnx and OpenVINO raise nearly anything on a graph that makes no sense
-        raise InputError(
-            f"{path}: its shapes cannot be found: {take_reason(error)}; make it again"
-        ) from error
+        raise InputError(f"{path}: its shapes cannot be found: {take_reason(error)}; make it again") from error
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -81,9 +79,7 @@ def _load_openvino(path: Path) -> openvino.Model:
     try:
         return need("openvino").Core().read_model(path)
     except RuntimeError as error:
-        raise InputError(
-            f"{path}: cannot be read: {take_reason(error)}; copy it again, with its .bin"
-        ) from error
+        raise InputError(f"{path}: cannot be read: {take_reason(error)}; copy it again, with its .bin") from error
 
 
 def _read_model(model: Any, shapes: bool) -> Graph:
@@ -111,9 +107,7 @@ def _read_onnx(model: onnx.ModelProto, shapes: bool) -> Graph:
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             tensors[node.output[0]] = node.attribute[0].t
-    constants = {
-        name: TensorProto.DataType.Name(tensor.data_type).lower() for name, tensor in tensors.items()
-    }
+    constants = {name: TensorProto.DataType.Name(tensor.data_type).lower() for name, tensor in tensors.items()}
     nodes = tuple(
         Node(node.op_type, node.name, tuple(node.input), tuple(node.output), dict(_read_attributes(node)))
         for node in graph.node
@@ -176,9 +170,7 @@ def _infer_onnx_shapes(model: onnx.ModelProto, tensors: Mapping[str, Any]) -> It
 
 
 def _read_shape(value: onnx.ValueInfoProto) -> Shape:
-    return tuple(
-        dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
-    )
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim)
 
 
 def _read_openvino(model: openvino.Model, shapes: bool) -> Graph:

@@ -13,7 +13,6 @@ from ..optimize.errors import MissingExtraError
 
 __all__ = ["count_cpus", "describe_host", "need", "take_reason"]
 
-_EXTRAS = {"openvino": "vtopt[openvino]"}
 _NOISE = ("Exception from ", "Check '")
 """How OpenVINO's messages begin: with places in its own source."""
 
@@ -33,10 +32,8 @@ def need(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        package = _EXTRAS.get(name, name)
-        raise MissingExtraError(
-            f"{name} cannot be imported ({error}); run: pip install '{package}'"
-        ) from error
+        package = name.partition(".")[0]
+        raise MissingExtraError(f"{package} cannot be imported ({error}); run: pip install {package}") from error
 
 
 def take_reason(error: BaseException) -> str:

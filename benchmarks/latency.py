@@ -75,8 +75,7 @@ def measure_latency(
             if progress:
                 progress(done + 1, warmup + runs)
     return {
-        name: summarize_times(times[name][warmup:], engines[name], warmup, _find_batch(feeds[name]))
-        for name in names
+        name: summarize_times(times[name][warmup:], engines[name], warmup, _find_batch(feeds[name])) for name in names
     }
 
 

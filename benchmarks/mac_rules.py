@@ -54,9 +54,7 @@ def _multiply_einsum(shapes: Sequence[Sides], made: Sides, attributes: Mapping[s
     if "." in "".join(terms) or len(terms) > 2:
         return None
     sides = {
-        index: side
-        for term, shape in zip(terms, shapes, strict=True)
-        for index, side in zip(term, shape, strict=True)
+        index: side for term, shape in zip(terms, shapes, strict=True) for index, side in zip(term, shape, strict=True)
     }
     return prod(sides.values()) if len(terms) == 2 else 0
 

@@ -67,9 +67,7 @@ def compare_pictures(picture: np.ndarray, reference: np.ndarray) -> PictureScore
             "make both with the same size, (3, H, W)"
         )
     if min(picture.shape[1:]) < SSIM_WINDOW:
-        raise InputError(
-            f"pictures of shape {picture.shape} are too small to compare; make them 11 or more wide"
-        )
+        raise InputError(f"pictures of shape {picture.shape} are too small to compare; make them 11 or more wide")
     first, second = picture.astype(np.float64), reference.astype(np.float64)
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return PictureScores(psnr=-math.inf, ssim=-1.0, max_abs=math.inf, rel_max=math.inf)

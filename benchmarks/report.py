@@ -131,9 +131,7 @@ def _open_engines(models: Mapping[str, Path], threads: int | None, network: str 
     sizes = {name: engine.size for (name, _), engine in engines.items()}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
-        raise InputError(
-            f"bench: the models take pictures of different sizes ({told}); export them with one --size"
-        )
+        raise InputError(f"bench: the models take pictures of different sizes ({told}); export them with one --size")
     return engines
 
 
@@ -146,9 +144,7 @@ def _compare_all(
     to_truth: dict[Any, dict[str, PictureScores]] = {}
     worst: dict[str, tuple[float, WorstPair]] = {}
     for pair in track(pairs, "compare pictures", total=len(pairs)):
-        pictures = {
-            key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()
-        }
+        pictures = {key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()}
         for key, picture in pictures.items():
             score = to_first[key][pair.name] = compare_pictures(picture, pictures[first])
             name = key[0]
@@ -164,9 +160,7 @@ def _compare_all(
     )
 
 
-def _measure_files(
-    models: Mapping[str, Path], network: str | None
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _measure_files(models: Mapping[str, Path], network: str | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return size, parameters and MACs of every file, and what the counts leave out."""
     figures: dict[str, dict[str, Any]] = {}
     notices = []

@@ -23,9 +23,7 @@ def list_last_run() -> tuple[dict[str, Path], Path | None, str | None]:
     """
     folder = recall_run()
     if folder is None:
-        raise InputError(
-            "bench: no models are named and no run is remembered; name models, or vtopt run a recipe"
-        )
+        raise InputError("bench: no models are named and no run is remembered; name models, or vtopt run a recipe")
     return _list_run(folder)
 
 

@@ -148,17 +148,24 @@ def _load_openvino(path: Path, settings: Settings) -> Loaded:
     if settings.precise:
         options["EXECUTION_MODE_HINT"] = "ACCURACY"
     core = ov.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    model = core.read_model(path)
+    compiled = core.compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     names = [_name_port(port) for port in compiled.inputs]
     types = [np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs]
     outputs = tuple(_name_port(port) for port in compiled.outputs)
 
+    checked: set[tuple[Shape, ...]] = set()
+
     def run(feeds: Feeds) -> Arrays:
         arrays = {
-            index: _cast(feeds[name], dtype)
-            for index, (name, dtype) in enumerate(zip(names, types, strict=True))
+            index: _cast(feeds[name], dtype) for index, (name, dtype) in enumerate(zip(names, types, strict=True))
         }
+        fed = tuple(array.shape for array in arrays.values())
+        if model.is_dynamic() and fed not in checked:
+            # With one thread OpenVINO 2026.4 hides that shapes do not fit, and gives empty or stale pictures.
+            model.clone().reshape({index: list(shape) for index, shape in enumerate(fed)})
+            checked.add(fed)
         made = request.infer(arrays)
         return {name: _to_float32(made[index]) for index, name in enumerate(outputs)}
 
@@ -203,7 +210,5 @@ def load_model(path: Path, runtime: str, settings: Settings) -> Loaded:
             "or open it with another --runtime"
         ) from error
     if not loaded.inputs or not loaded.outputs:
-        raise InputError(
-            f"{path}: has {len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs; export again"
-        )
+        raise InputError(f"{path}: has {len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs; export again")
     return loaded

@@ -31,9 +31,7 @@ def make_difference_sheet(
     Raises ValueError for pictures of different shapes.
     """
     if picture.shape != reference.shape or picture.ndim != 3 or len(picture) != 3:
-        raise ValueError(
-            f"two pictures of one shape (3, H, W) are needed, not {picture.shape}, {reference.shape}"
-        )
+        raise ValueError(f"two pictures of one shape (3, H, W) are needed, not {picture.shape}, {reference.shape}")
     difference = np.nan_to_num(gain * np.abs(picture.astype(np.float64) - reference), nan=2.0) - 1
     captions = (*labels, f"{gain}x difference {name}".rstrip())
     height, width = picture.shape[1:]
@@ -42,9 +40,7 @@ def make_difference_sheet(
     for index, (panel, caption) in enumerate(zip((picture, reference, difference), captions, strict=True)):
         left = index * (width + GAP)
         sheet.paste(Image.fromarray(_to_pixels(panel)), (left, CAPTION_HEIGHT))
-        pen.text(
-            (left + 2, 2), _fit_caption(pen, caption, width - 4), fill="black", font=ImageFont.load_default()
-        )
+        pen.text((left + 2, 2), _fit_caption(pen, caption, width - 4), fill="black", font=ImageFont.load_default())
     return sheet
 
 

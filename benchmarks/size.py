@@ -70,7 +70,8 @@ def count_parameters(path: Path, network: str | None = None) -> int:
     A constant counts through Cast, Reshape, Transpose, DequantizeLinear and the like. Shapes, indices,
     coordinate grids, quantisation scales and zero points are not weights.
 
-    So an export has as many as its network, until a step folds or prunes some.
+    So an export has as many as its network, less what is folded: a normalisation behind a convolution
+    leaves one bias per channel of its two numbers, and the exporter keeps equal tensors once.
     """
     from ..optimize.artifacts import detect_kind
 
@@ -163,9 +164,7 @@ def _find_shift(add: Node, graph: Graph, makers: Mapping[str, Node]) -> Iterator
             yield from (shift, scale)
 
 
-def _split(
-    node: Node, slots: tuple[int, ...], graph: Graph, makers: Mapping[str, Node]
-) -> tuple[str | None, str]:
+def _split(node: Node, slots: tuple[int, ...], graph: Graph, makers: Mapping[str, Node]) -> tuple[str | None, str]:
     """Return a binary node's constant operand, if that is a vector along one axis, and the other operand."""
     first, second = (_pick(node, slot) for slot in slots)
     for operand, other in ((first, second), (second, first)):

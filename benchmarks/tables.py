@@ -72,9 +72,7 @@ def _write_markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
         )
         for line in zip(*cells, strict=True)
     ]
-    rule = _join(
-        "-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True)
-    )
+    rule = _join("-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, numeric, strict=True))
     return "\n".join([*lines[:1], rule, *lines[1:]]) + "\n"
 
 

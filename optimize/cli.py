@@ -12,7 +12,7 @@ import typer
 
 from .artifacts import AnyIn, Force, NetworkName, PairCount, PairsFolder, Size, SizeOption, write_picture
 from .console import print_error, print_json, print_notice, print_step
-from .errors import InputError, OutputError, VtoptError
+from .errors import InputError, OutputError, UsageError, VtoptError
 from .steps import STEPS, load_step
 
 __all__ = ["app", "main"]
@@ -73,20 +73,14 @@ def _add_steps() -> None:
 _add_steps()
 
 
-@app.command(
-    "run", epilog="Example: vtopt run cpu-fp16 --weights training.pth --network sdafn_plus_3 --pairs my_pairs"
-)
+@app.command("run", epilog="Example: vtopt run cpu-fp16 --weights training.pth --network sdafn_plus_3 --pairs my_pairs")
 def run_command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (vtopt recipes) or a YAML file.")],
     *,
-    weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")] = None,
     network: NetworkName = None,
     pairs: PairsFolder = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
     pair_count: PairCount = 8,
     threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Make every artifact anew.")] = False,
@@ -128,9 +122,7 @@ def _show_stage(number: int, total: int, stage: Any, phase: str) -> None:
     print(f"[{number}/{total}] {stage.step} '{stage.name}': {words[phase]}", file=sys.stderr, flush=True)
 
 
-@bench.command(
-    "report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv"
-)
+@bench.command("report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv")
 def report_command(
     models: ModelsIn = None,
     *,
@@ -154,9 +146,7 @@ def report_command(
     else:
         named, run_pairs, run_network = list_last_run()
         pairs, network = pairs or run_pairs, network or run_network
-    report = measure_models(
-        named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network
-    )
+    report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
     print(format_report(report, format), end="")
 
 
@@ -187,9 +177,7 @@ def tryon_command(
     """Put a garment on a person with weights, ONNX or IR."""
     from .tryon import make_tryon
 
-    print(
-        make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force)
-    )
+    print(make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force))
 
 
 @app.command(
@@ -203,12 +191,8 @@ def verify_command(
     pairs: PairsFolder = None,
     network: NetworkName = None,
     pair_count: PairCount = 8,
-    min_psnr: Annotated[
-        float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")
-    ] = None,
+    min_psnr: Annotated[float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")] = None,
     json: Json = False,
     force: Force = False,
 ) -> None:
@@ -241,17 +225,24 @@ def draw_command(
     seed: Annotated[int, typer.Option(min=0, help="The first pair's seed; the others follow.")] = 0,
     size: SizeOption = None,
     sheet: Annotated[Path | None, typer.Option(help="Also write all of them on one picture.")] = None,
-    force: Force = False,
 ) -> None:
     """Draw try-on pairs with their truth: a person, a garment, and the person wearing it."""
+    import tempfile
+
     from .data.synthetic import draw_contact_sheet, write_pairs
 
-    if folder.exists() and not force:
-        raise OutputError(f"{folder}: exists already; choose another name or pass --force")
+    if folder.exists():
+        raise OutputError(f"{folder}: exists already; choose another name")
     chosen = size or Size(256, 192)
-    print(write_pairs(folder, count, seed=seed, size=chosen))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".vtopt-", dir=folder.parent) as draft:
+        try:
+            write_pairs(Path(draft) / folder.name, count, seed=seed, size=chosen).replace(folder)
+        except ValueError as error:
+            raise UsageError(f"draw: {error}") from error
+    print(folder)
     if sheet:
-        print(write_picture(draw_contact_sheet(range(seed, seed + count), chosen), sheet, force=force))
+        print(write_picture(draw_contact_sheet(range(seed, seed + count), chosen), sheet))
 
 
 @app.command("recipes")

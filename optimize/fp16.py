@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .warp import find_warps, list_grid_nodes, name_nodes, separate_constants
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 __all__ = ["cast_fp16"]
 
@@ -38,8 +38,43 @@ def cast_fp16(model: ModelProto) -> ModelProto:
         cast = float16.convert_float_to_float16(
             model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=protected
         )
+    _bypass_half(cast, protected)
     _store_half(cast, {name for warp in warps for name in warp.heads})
     return cast
+
+
+def _bypass_half(model: ModelProto, protected: Collection[str]) -> None:
+    """Let protected nodes read what protected nodes made, not its float16 for others cast back to float32."""
+    from onnx import TensorProto, helper
+
+    whole = {output for node in model.graph.node if node.name in protected for output in node.output}
+    whole |= {value.name for value in model.graph.input}
+    casts = {node.output[0]: node for node in model.graph.node if node.op_type == "Cast"}
+
+    def find_source(name: str, to: int) -> str | None:
+        node = casts.get(name)
+        if node is None or helper.get_node_attr_value(node, "to") != to:
+            return None
+        return node.input[0]
+
+    for node in model.graph.node:
+        if node.name not in protected:
+            continue
+        for index, name in enumerate(node.input):
+            half = find_source(name, TensorProto.FLOAT)
+            source = half and find_source(half, TensorProto.FLOAT16)
+            if source in whole:
+                node.input[index] = source
+    _drop_unread(model, casts.values())
+
+
+def _drop_unread(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
+    """Remove those of `nodes`, each after the one it reads, whose output nothing reads."""
+    outputs = {output.name for output in model.graph.output}
+    for node in reversed(list(nodes)):
+        read = {name for reader in model.graph.node for name in reader.input}
+        if not outputs.union(read).intersection(node.output):
+            model.graph.node.remove(node)
 
 
 def _store_half(model: ModelProto, heads: Collection[str]) -> None:

@@ -55,15 +55,16 @@ def save_onnx(model: ModelProto, path: Path, metadata: Metadata) -> None:
     from onnxmltools.utils import save_model
 
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]
-    model.doc_string = model.graph.doc_string = ""
+    model.ClearField("doc_string")
+    model.graph.ClearField("doc_string")
     model.producer_name, model.producer_version = "vtopt", ""
     for values in (model.graph.input, model.graph.output, model.graph.initializer):
         for value in values:
-            value.doc_string = ""
+            value.ClearField("doc_string")
             del value.metadata_props[:]
     _clean_nodes(model.graph.node)
     for function in model.functions:
-        function.doc_string = ""
+        function.ClearField("doc_string")
         del function.metadata_props[:]
         _clean_nodes(function.node)
     set_onnx_metadata(model, metadata)
@@ -73,9 +74,9 @@ def save_onnx(model: ModelProto, path: Path, metadata: Metadata) -> None:
 def _clean_nodes(nodes: Iterable[NodeProto]) -> None:
     """Empty the doc strings and metadata of nodes, and of the nodes of their branches and loops."""
     for node in nodes:
-        node.doc_string = ""
+        node.ClearField("doc_string")
         del node.metadata_props[:]
         for attribute in node.attribute:
-            attribute.doc_string = ""
+            attribute.ClearField("doc_string")
             for graph in (attribute.g, *attribute.graphs):
                 _clean_nodes(graph.node)

@@ -144,9 +144,12 @@ def _read_onnx(path: Path) -> Metadata:
 
     try:
         model = onnx.load(path, load_external_data=False)
+        entries = {entry.key: entry.value for entry in model.metadata_props}
+        if not all(isinstance(text, str) for text in (*entries, *entries.values())):
+            raise DecodeError("an entry is not UTF-8")  # protobuf hands such text over as bytes
     except (DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable ONNX model; it is damaged or cut short") from error
-    return {entry.key: entry.value for entry in model.metadata_props}
+    return entries
 
 
 def _read_openvino(path: Path) -> Metadata:

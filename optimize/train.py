@@ -203,7 +203,8 @@ def _resume(training: _Training, output: Path, settings: Mapping[str, Any], tota
             training.ema[name].copy_(tensor)
         training.step, training.loss = before["step"], before["loss"]
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{output}: cannot be resumed ({error}); pass --force to start anew") from error
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise InputError(f"{output}: cannot be resumed ({reason}); pass --force to start anew") from error
     training.saved = training.step
 
 

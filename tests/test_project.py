@@ -29,8 +29,6 @@ def test_imports_inside_the_product_are_relative() -> None:
     files = [file for name in PRODUCT for file in (ROOT / name).rglob("*.py")]
     assert files
     absolute = [
-        str(file)
-        for file in files
-        if "\nfrom vtopt" in file.read_text() or "\nimport vtopt" in file.read_text()
+        str(file) for file in files if "\nfrom vtopt" in file.read_text() or "\nimport vtopt" in file.read_text()
     ]
     assert absolute == []

@@ -144,9 +144,7 @@ def _list_rows(folder: Path, count: int | None) -> list[_Row]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give one in VITON's layout, with {_LIST}")
     persons, clothes = folder / "test_img", folder / "test_clothes"
-    edges, truths = (
-        place if place.is_dir() else None for place in (folder / "test_edge", folder / "test_truth")
-    )
+    edges, truths = (place if place.is_dir() else None for place in (folder / "test_edge", folder / "test_truth"))
     named = _read_list(folder / _LIST) if (folder / _LIST).exists() else _match_stems(persons, clothes)
     rows = [
         _Row(persons / person, clothes / garment, edges and edges / garment, truths and truths / person)
@@ -215,9 +213,7 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its rights"
-        ) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -82,9 +82,7 @@ def write_pairs(folder: Path, count: int, *, seed: int = 0, size: Size = (256, 1
     lines = []
     for number in range(seed, seed + count):
         person, clothes = f"{number:06d}_0.png", f"{number:06d}_1.png"
-        for place, name, picture in zip(
-            folders, (person, clothes, person), draw_pair(number, size), strict=True
-        ):
+        for place, name, picture in zip(folders, (person, clothes, person), draw_pair(number, size), strict=True):
             Image.fromarray(picture).save(place / name)
         lines.append(f"{person} {clothes}\n")
     (folder / "test_pairs.txt").write_text("".join(lines), encoding="ascii")

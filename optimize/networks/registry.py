@@ -111,7 +111,7 @@ def _find_factory(name: str) -> tuple[Callable[..., Network], Mapping[str, Any]]
     except Exception as error:  # the user's own code, which may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise NetworkError(f"network '{name}': cannot import {module}: {reason}") from error
-    factory = getattr(imported, function, None)
+    factory: Callable[..., Network] | None = getattr(imported, function, None)
     if not callable(factory):
         raise NetworkError(f"network '{name}': {module} has no function '{function}'")
     return factory, {}

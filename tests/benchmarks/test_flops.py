@@ -55,14 +55,12 @@ FORMS = [
         id="dilation costs nothing",
     ),
     pytest.param(
-        "(float[1,4,8,6] x, float[8,2,3,3] w) => (float[a,b,c,d] y) "
-        "{ y = Conv <pads=[1,1,1,1], group=2> (x, w) }",
+        "(float[1,4,8,6] x, float[8,2,3,3] w) => (float[a,b,c,d] y) { y = Conv <pads=[1,1,1,1], group=2> (x, w) }",
         8 * H * W * (4 // 2 * 3 * 3),
         id="a convolution in two groups sees half of the channels",
     ),
     pytest.param(
-        "(float[1,4,8,6] x, float[4,1,3,3] w) => (float[a,b,c,d] y) "
-        "{ y = Conv <pads=[1,1,1,1], group=4> (x, w) }",
+        "(float[1,4,8,6] x, float[4,1,3,3] w) => (float[a,b,c,d] y) { y = Conv <pads=[1,1,1,1], group=4> (x, w) }",
         4 * H * W * (3 * 3),
         id="a depthwise convolution sees one channel",
     ),
@@ -93,42 +91,41 @@ FORMS = [
         id="a bilinear sample mixes 4 neighbours",
     ),
     pytest.param(
-        "(float[1,3,8,6] x, float[1,4,5,2] g) => (float[a,b,c,d] y) { y = GridSample <mode=\"bicubic\"> (x, g) }",
+        '(float[1,3,8,6] x, float[1,4,5,2] g) => (float[a,b,c,d] y) { y = GridSample <mode="bicubic"> (x, g) }',
         3 * 4 * 5 * 16,
         id="a bicubic sample mixes 16 neighbours",
     ),
     pytest.param(
-        "(float[1,3,8,6] x, float[1,4,5,2] g) => (float[a,b,c,d] y) { y = GridSample <mode=\"nearest\"> (x, g) }",
+        '(float[1,3,8,6] x, float[1,4,5,2] g) => (float[a,b,c,d] y) { y = GridSample <mode="nearest"> (x, g) }',
         0,
         id="a nearest sample mixes none",
     ),
     pytest.param(
         "(float[1,3,8,6] x) => (float[a,b,c,d] y) <float[4] s = {1,1,2,2}, float[0] r = {}> "
-        "{ y = Resize <mode=\"linear\"> (x, r, s) }",
+        '{ y = Resize <mode="linear"> (x, r, s) }',
         3 * (2 * H) * (2 * W) * 2 * 2,
         id="a linear resize mixes two neighbours per axis",
     ),
     pytest.param(
         "(float[1,3,8,6] x) => (float[a,b,c,d] y) <float[4] s = {1,1,2,1}, float[0] r = {}> "
-        "{ y = Resize <mode=\"linear\"> (x, r, s) }",
+        '{ y = Resize <mode="linear"> (x, r, s) }',
         3 * (2 * H) * W * 2,
         id="a linear resize of the height mixes two",
     ),
     pytest.param(
         "(float[1,3,8,6] x) => (float[a,b,c,d] y) <float[4] s = {1,1,1,1}, float[0] r = {}> "
-        "{ y = Resize <mode=\"linear\"> (x, r, s) }",
+        '{ y = Resize <mode="linear"> (x, r, s) }',
         0,
         id="a linear resize to the same size mixes none",
     ),
     pytest.param(
         "(float[1,3,8,6] x) => (float[a,b,c,d] y) <float[4] s = {1,1,2,2}, float[0] r = {}> "
-        "{ y = Resize <mode=\"nearest\"> (x, r, s) }",
+        '{ y = Resize <mode="nearest"> (x, r, s) }',
         0,
         id="a nearest resize mixes none",
     ),
     pytest.param(
-        "(float[1,3,8,6] x) => (float[a,b,c,d] y) "
-        "{ y = AveragePool <kernel_shape=[2,2], strides=[2,2]> (x) }",
+        "(float[1,3,8,6] x) => (float[a,b,c,d] y) { y = AveragePool <kernel_shape=[2,2], strides=[2,2]> (x) }",
         3 * (H // 2) * (W // 2) * (2 * 2),
         id="an average takes as many as it averages",
     ),
@@ -167,18 +164,18 @@ ONNX_FORMS = [
         id="Gemm of two transposed matrices",
     ),
     pytest.param(
-        "(float[2,5,7] x, float[2,7,3] w) => (float[a,b,c] y) { y = Einsum <equation=\"bij, bjk -> bik\"> (x, w) }",
+        '(float[2,5,7] x, float[2,7,3] w) => (float[a,b,c] y) { y = Einsum <equation="bij, bjk -> bik"> (x, w) }',
         2 * 5 * 7 * 3,
         id="an Einsum of two takes every combination of indices",
     ),
     pytest.param(
-        "(float[2,5,7] x) => (float[a,b] y) { y = Einsum <equation=\"bij->bi\"> (x) }",
+        '(float[2,5,7] x) => (float[a,b] y) { y = Einsum <equation="bij->bi"> (x) }',
         0,
         id="an Einsum of one is a sum",
     ),
     pytest.param(
         "(float[1,3,8,6] x) => (float[a,b,c,d] y) <float[4] s = {1,1,2,2}, float[0] r = {}> "
-        "{ y = Resize <mode=\"cubic\"> (x, r, s) }",
+        '{ y = Resize <mode="cubic"> (x, r, s) }',
         3 * (2 * H) * (2 * W) * 4 * 4,
         id="a cubic resize mixes four per axis",
     ),
@@ -205,7 +202,7 @@ ONNX_FORMS = [
     ),
     pytest.param(
         "(float[1,4,8,6] x, float[8,4,3,3] w) => (float[a,b,c,d] y) "
-        "{ y = com.microsoft.FusedConv <pads=[1,1,1,1], activation=\"Relu\"> (x, w) }",
+        '{ y = com.microsoft.FusedConv <pads=[1,1,1,1], activation="Relu"> (x, w) }',
         8 * H * W * (4 * 3 * 3),
         id="onnxruntime's FusedConv counts like Conv",
     ),
@@ -226,9 +223,7 @@ def test_count_macs_of_the_same_graph_in_openvino(text: str, macs: int, tmp_path
     assert report.uncounted == {}
 
 
-@pytest.mark.parametrize(
-    ("mode", "taps"), [("linear", 2), ("cubic", 4), ("nearest", 0)]
-)
+@pytest.mark.parametrize(("mode", "taps"), [("linear", 2), ("cubic", 4), ("nearest", 0)])
 def test_count_macs_knows_the_names_of_modes_that_opset_20_gives(mode: str, taps: int) -> None:
     text = f'(float[1,3,8,6] x, float[1,4,5,2] g) => (float[a,b,c,d] y) {{ y = GridSample <mode="{mode}"> (x, g) }}'
     assert count_macs(_parse(text, opset=20)).macs == 3 * 4 * 5 * taps**2
@@ -311,7 +306,7 @@ def test_count_macs_lists_an_operation_behind_an_unknown_shape() -> None:
 
 
 def test_count_macs_lists_an_operation_in_a_form_that_its_rule_does_not_know() -> None:
-    text = "(float[2,3] x) => (float[a,b] y) { y = Einsum <equation=\"ij,jk,kl->il\"> (x, x, x) }"
+    text = '(float[2,3] x) => (float[a,b] y) { y = Einsum <equation="ij,jk,kl->il"> (x, x, x) }'
     model = _parse(text.replace("float[2,3]", "float[3,3]"))
     assert count_macs(model).uncounted == {"Einsum (unknown form)": 1}
 

@@ -279,17 +279,11 @@ def test_a_network_that_training_cannot_feed_is_refused(output: Path) -> None:
 
 def _list_seeds(seed: int, stages: tuple[Stage, ...], start: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The seeds of each batch, from the dataset as training makes it."""
-    from vtopt.optimize.data import drawn_dataset
-
-    def keep_seed(one: int, _: Any) -> Any:
-        raise_nothing = torch.tensor([one])
-        return raise_nothing
+    from vtopt.optimize.data.drawn_dataset import DrawnDataset
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            drawn_dataset.DrawnDataset, "__getitem__", lambda self, index: {"seed": keep_seed(self.seeds[index], 0)}
-        )
-        return [batch["seed"].flatten().tolist() for batch in train._draw_batches(stages, start, seed, 0)]
+        patch.setattr(DrawnDataset, "__getitem__", lambda self, index: {"seed": self.seeds[index]})
+        return [batch["seed"].tolist() for batch in train._draw_batches(stages, start, seed, 0)]
 
 
 STAGES = (Stage(Size(32, 24), 5, 4), Stage(Size(64, 48), 3, 2))

@@ -180,8 +180,7 @@ def map_torso(body: Body, canvas: Canvas) -> TorsoMap:
     x = (
         window.x
         - np.float32(body.center)
-        - np.float32(body.lean)
-        * np.sin(np.clip(down / np.float32(body.torso_length), 0, 1.3) * np.float32(2.4))
+        - np.float32(body.lean) * np.sin(np.clip(down / np.float32(body.torso_length), 0, 1.3) * np.float32(2.4))
     )
     y = down - np.float32(body.tilt) * x * fade
     s, w, h, length = body.shoulder, body.waist, body.hip, body.torso_length
@@ -209,9 +208,7 @@ def _shade_torso(body: Body, x: Array, y: Array, width: Array) -> Array:
             dx, dy = -sin(turn - spread), -cos(turn - spread)
             px, py = own - start, y - np.float32(34.0 * body.size)
             along, off = px * np.float32(dx) + py * np.float32(dy), px * np.float32(dy) - py * np.float32(dx)
-            mark = (
-                np.exp(-((off / 2.4) ** 2)) * smooth_step(-2, 6, along) * (1.0 - smooth_step(12, 34, along))
-            )
+            mark = np.exp(-((off / 2.4) ** 2)) * smooth_step(-2, 6, along) * (1.0 - smooth_step(12, 34, along))
             shade = shade - np.float32(depth * (0.5 + min(upper, 40.0) / 40.0)) * mark
     lean = np.float32(0.35 * np.sign(body.lean))
     for place in (76.0, 88.0):
@@ -274,9 +271,7 @@ def _shade_arm(body: Body, right: bool, along: Array, t: Array, elbow: float) ->
     bend = min(abs(lower - upper) / 90.0, 1.0)
     inner = np.clip(t if lower > upper else -t, 0.0, 1.0)
     for offset, depth in ((0.0, 0.20), (-7.0, 0.09), (7.0, 0.09)):
-        shade = shade - np.float32(depth * bend) * inner * np.exp(
-            -(((along - np.float32(elbow + offset)) / 3.0) ** 2)
-        )
+        shade = shade - np.float32(depth * bend) * inner * np.exp(-(((along - np.float32(elbow + offset)) / 3.0) ** 2))
     return shade.astype(np.float32)
 
 

@@ -46,9 +46,7 @@ def render_flat(garment: Garment, canvas: Canvas) -> Array:
     )
     stamp_emblem(part, garment, center, sharp)
     edge = 1.0 - 0.13 * np.exp(np.minimum(whole, 0.0) * np.float32(0.3))
-    folds = 1.0 - 0.03 * (1.0 + np.sin(side * np.float32(0.27) + v * np.float32(0.035))) * smooth_step(
-        40, 110, v
-    )
+    folds = 1.0 - 0.03 * (1.0 + np.sin(side * np.float32(0.27) + v * np.float32(0.035))) * smooth_step(40, 110, v)
     part *= (1.0 + window.cover(whole * zoom) * (edge * folds - 1.0))[..., None]
     return picture
 

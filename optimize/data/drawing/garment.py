@@ -104,9 +104,7 @@ class Garment:
         """Signed distance to the front neck opening, negative in it; side is the distance from the middle."""
         half, depth = NECKLINES[self.neckline]
         if self.neckline == "v":
-            return (v - np.float32(depth) + side * np.float32(depth / half)) * np.float32(
-                half / np.hypot(half, depth)
-            )
+            return (v - np.float32(depth) + side * np.float32(depth / half)) * np.float32(half / np.hypot(half, depth))
         if self.neckline == "square":
             return join_soft(side - np.float32(half), v - np.float32(depth), 3.0)
         return _measure_ellipse_well(side, v, half, depth)
@@ -175,8 +173,7 @@ def pick_garment(rng: np.random.Generator) -> Garment:
         emblem=str(rng.choice(WORDS if pattern == "letters" else LOGOS)),
         sleeve_tint=str(rng.choice(SLEEVE_TINTS, p=(0.68, 0.18, 0.14))),
         trimmed=bool(rng.random() < 0.45),
-        sleeve_angle={"none": 20.0, "short": 38.0, "elbow": 29.0, "long": 19.0}[sleeve]
-        + float(rng.uniform(-3, 3)),
+        sleeve_angle={"none": 20.0, "short": 38.0, "elbow": 29.0, "long": 19.0}[sleeve] + float(rng.uniform(-3, 3)),
     )
 
 

@@ -50,9 +50,7 @@ def draw_hair_back(body: Body, canvas: Canvas) -> list[Layer]:
         return []
     window, x, y = _open_head(body, canvas, _HAIR_REACH[body.hair_style])
     wide = body.head_width / body.size
-    distance = np.minimum.reduce(
-        [measure_ellipse(x - u, y - v, a * wide, b * _HIGH) for u, v, a, b in ellipses]
-    )
+    distance = np.minimum.reduce([measure_ellipse(x - u, y - v, a * wide, b * _HIGH) for u, v, a, b in ellipses])
     return [Layer(window, window.cover(distance * body.size), shade_color(body.hair, 0.72))]
 
 
@@ -64,11 +62,7 @@ def draw_neck(body: Body, canvas: Canvas) -> list[Layer]:
     bent = x + np.float32(0.5 * radians(body.head_tilt)) * np.minimum(y, 0.0)
     flare = 0.5 * np.exp(np.minimum(y + 2, 6.0) / np.float32(3.5))
     distance = np.maximum(np.abs(bent) - (np.float32(8.6 * size) + flare), y - 12.0)
-    shade = (
-        1.0
-        - 0.20 * (1 - smooth_step(-14, 0, y + 0.02 * x * x))
-        - 0.10 * np.clip(np.abs(bent) / 10, 0, 1) ** 3
-    )
+    shade = 1.0 - 0.20 * (1 - smooth_step(-14, 0, y + 0.02 * x * x)) - 0.10 * np.clip(np.abs(bent) / 10, 0, 1) ** 3
     alpha = window.cover(distance) * (1.0 - smooth_step(1, 12, y))
     return [Layer(window, alpha, shade_color(body.skin, shade))]
 

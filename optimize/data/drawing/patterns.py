@@ -121,12 +121,8 @@ def _outline_logo(name: str) -> Points:
     turns = [2 * pi * i / 48 for i in range(48)]
     outlines: dict[str, Points] = {
         "circle": [(0.8 * cos(a), 0.8 * sin(a)) for a in turns],
-        "star": [
-            ((1.0, 0.42)[i % 2] * sin(pi * i / 5), -(1.0, 0.42)[i % 2] * cos(pi * i / 5)) for i in range(10)
-        ],
-        "heart": [
-            (sin(a) ** 3, -(13 * cos(a) - 5 * cos(2 * a) - 2 * cos(3 * a) - cos(4 * a)) / 15) for a in turns
-        ],
+        "star": [((1.0, 0.42)[i % 2] * sin(pi * i / 5), -(1.0, 0.42)[i % 2] * cos(pi * i / 5)) for i in range(10)],
+        "heart": [(sin(a) ** 3, -(13 * cos(a) - 5 * cos(2 * a) - 2 * cos(3 * a) - cos(4 * a)) / 15) for a in turns],
         "triangle": [(0.0, -0.85), (0.95, 0.75), (-0.95, 0.75)],
         "mountain": [(-1.2, 0.7), (-0.45, -0.55), (-0.1, 0.0), (0.3, -0.85), (1.2, 0.7)],
     }

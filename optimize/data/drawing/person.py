@@ -76,9 +76,7 @@ def locate_cloth(figure: Figure, garment: Garment) -> Array:
         return np.stack([x * (2 / UNITS_WIDE) - 1, y * (2 / UNITS_HIGH) - 1, np.ones_like(x)], 1)
 
     left, right = map(_blacken, figure.bare_arms)
-    dark = replace(
-        figure, below=np.zeros_like(figure.below), bare_arms=(left, right), above=_blacken(figure.above)
-    )
+    dark = replace(figure, below=np.zeros_like(figure.below), bare_arms=(left, right), above=_blacken(figure.above))
     return _lay_figure(dark, garment, paint)
 
 
@@ -133,10 +131,7 @@ def _draw_bottom(body: Body, torso: TorsoMap) -> Layer:
         distance = np.maximum(distance, np.where(torso.v > 134.0, -slit, -99.0))
         crease = np.exp(-np.abs(side) / 1.2) * smooth_step(96, 112, torso.v)
         shade = (
-            shade
-            - band
-            - 0.22 * crease
-            - 0.10 * np.exp(-np.maximum(slit, 0) / 5.0) * smooth_step(120, 145, torso.v)
+            shade - band - 0.22 * crease - 0.10 * np.exp(-np.maximum(slit, 0) / 5.0) * smooth_step(120, 145, torso.v)
         )
     color = shade_color(body.bottom_color, shade.astype(np.float32))
     return Layer(torso.window, torso.window.cover(distance), color)
@@ -190,9 +185,7 @@ def _warp_torso(figure: Figure, garment: Garment, paint: Paint) -> Layer:
         distance = np.maximum(distance, (side - hole) * scale)
         inset = np.minimum(inset, hole - 1.2)
     floor = (
-        np.maximum(front, SHOULDER_SLOPE * np.maximum(inset - NECK_HALF, 0.0))
-        + 1.2
-        + 2.0 * smooth_step(32, 38, inset)
+        np.maximum(front, SHOULDER_SLOPE * np.maximum(inset - NECK_HALF, 0.0)) + 1.2 + 2.0 * smooth_step(32, 38, inset)
     )
     v = np.minimum(np.maximum(v, floor), hem - 1.2)
     return _read_cloth(torso.window, distance, np.copysign(inset, u), v, torso.shade, garment, paint)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from vtopt.optimize.data import pairs as pairs_module
 from vtopt.optimize.data.pairs import Pair, hash_pairs, open_pairs
 from vtopt.optimize.data.preprocess import load_picture, prepare_picture, restore_picture

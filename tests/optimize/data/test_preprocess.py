@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from vtopt.optimize.data.preprocess import (
     crop_window,
     load_picture,

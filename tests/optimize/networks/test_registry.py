@@ -23,8 +23,8 @@ def forget():
     return torch.nn.Identity()
 
 def import_late():
-    import {module}_helper
-    return {module}_helper.build()
+    import own_late_helper
+    return own_late_helper.build()
 
 def import_missing():
     import package_that_is_missing
@@ -108,7 +108,7 @@ def test_a_factory_may_import_from_the_working_folder_when_called(
     write_module: Callable[[str, str], str],
 ) -> None:
     write_module("own_late_helper", OWN)
-    module = write_module("own_late", OWN.format(module="own_late"))
+    module = write_module("own_late", OWN)
     assert isinstance(build_network(f"{module}:import_late"), Network)
 
 
