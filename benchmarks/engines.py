@@ -46,7 +46,8 @@ def open_engine(
     `runtime` defaults to torch for weights and checkpoints, onnxruntime for ONNX, openvino for IR; ONNX
     also runs on openvino. `threads` defaults to the cores this process may use. `network` names the
     architecture of weights that do not say it. `precise` trades speed for exact int8 sums where a runtime
-    offers it (onnxruntime: no saturation on x64 without VNNI); compare pictures with it, time without it.
+    offers it (onnxruntime: QDQ models on float kernels, so nothing saturates on x64 without VNNI). It shows
+    what quantisation itself costs; the pictures that this machine ships, and its times, are those without.
 
     Raises InputError for a file that is missing, damaged, or of a kind the runtime does not load.
     """

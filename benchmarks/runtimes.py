@@ -114,13 +114,14 @@ def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
     ort = need("onnxruntime")
     options = ort.SessionOptions()
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    # The basic level keeps Q/DQ around float kernels. The session entry made for this,
+    # session.x64quantprecision, fails to load where two convolutions share their int8 weights (1.31).
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if settings.precise else levels.ORT_ENABLE_ALL
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if settings.precise:
-        options.add_session_config_entry("session.x64quantprecision", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
     outputs = tuple(node.name for node in session.get_outputs())

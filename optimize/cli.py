@@ -253,9 +253,8 @@ def recipes_command() -> None:
 
     for name, path in list_recipes().items():
         recipe = load_recipe(path)
-        print(
-            f"{name:16} {recipe.description}\n{'':16} {', '.join(stage.step for stage in recipe.stages)}\n{'':16} {path}"
-        )
+        steps = ", ".join(stage.step for stage in recipe.stages)
+        print(f"{name:16} {recipe.description}", steps, path, sep=f"\n{'':16} ")
 
 
 def main() -> None:

@@ -26,13 +26,18 @@ def sample_border(features: Tensor, grids: Tensor) -> Tensor:
 
 
 def offsets_to_grids(offsets: Tensor) -> Tensor:
-    """Turn pixel offsets (N, 2K, H, W), x before y, into normalised grids (N * K, 2, H, W)."""
+    """Turn pixel offsets (N, 2K, H, W), x before y, into normalised grids (N * K, 2, H, W).
+
+    Columns and rows are added one after the other: two vectors, where their sum is a constant of 2 H W numbers
+    that every exported file would hold.
+    """
     height, width = offsets.shape[2:]
     like = {"dtype": offsets.dtype, "device": offsets.device}
-    columns = torch.linspace(-1, 1, width, **like).expand(height, width)
-    rows = torch.linspace(-1, 1, height, **like).unsqueeze(1).expand(height, width)
+    columns, rows = torch.zeros(1, 2, 1, width, **like), torch.zeros(1, 2, height, 1, **like)
+    columns[0, 0, 0] = torch.linspace(-1, 1, width, **like)
+    rows[0, 1, :, 0] = torch.linspace(-1, 1, height, **like)
     scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], **like).view(1, 2, 1, 1)
-    return offsets.reshape(-1, 2, height, width) * scale + torch.stack([columns, rows])
+    return offsets.reshape(-1, 2, height, width) * scale + columns + rows
 
 
 def compose_grids(before: Tensor | None, grids: Tensor) -> Tensor:

@@ -149,6 +149,30 @@ def test_open_engine_precise_gives_the_same_picture_in_float(runtime: str, blend
     assert (engine.run(_feed(engine))["tryon"] == 0.5).all()
 
 
+@pytest.mark.parametrize("precise", [False, True])
+def test_open_engine_precise_runs_int8_convolutions_that_share_their_weights(precise: bool, tmp_path: Path) -> None:
+    """Integers up to 127 and a scale of 1: what int8 kernels make is exact, and so is what float kernels make."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    graph (float[1,1,4,4] person, float[1,1,4,4] clothes) => (float[1,1,4,4] tryon)
+    <float s = {1.0}, int8 z = {0}, int8[1,1,1,1] w8 = {3}> {
+        w = DequantizeLinear (w8, s, z)
+        p8 = QuantizeLinear (person, s, z)
+        p = DequantizeLinear (p8, s, z)
+        c8 = QuantizeLinear (clothes, s, z)
+        c = DequantizeLinear (c8, s, z)
+        pw = Conv (p, w)
+        cw = Conv (c, w)
+        p3 = QuantizeLinear (pw, s, z)
+        c3 = QuantizeLinear (cw, s, z)
+        py = DequantizeLinear (p3, s, z)
+        cy = DequantizeLinear (c3, s, z)
+        tryon = Add (py, cy)
+    }"""
+    engine = open_engine(_save(text, tmp_path / "shared.onnx"), threads=1, precise=precise)
+    ones = np.ones((1, 1, 4, 4), np.float32)
+    np.testing.assert_array_equal(engine.run({"person": 5 * ones, "clothes": 7 * ones})["tryon"], 3 * (5 + 7) * ones)
+
+
 def test_open_engine_of_weights_leaves_the_threads_of_torch_alone(small_checkpoint: Path) -> None:
     import torch
 

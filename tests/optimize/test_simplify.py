@@ -58,6 +58,15 @@ def test_simplify_leaves_a_simple_model_alone(source: Path, tmp_path: Path) -> N
     assert [record.parent for record in read_history(twice)] == ["net.onnx", "once.onnx"]
 
 
+def test_a_model_that_cannot_be_simplified_is_no_fault(tmp_path: Path) -> None:
+    source = tmp_path / "net.onnx"
+    text = TEXT[: TEXT.index("<float a")] + "{ [add] tryon = Add (person, clothes) }"
+    onnx.save(onnx.parser.parse_model(text), source)
+    (record,) = read_history(simplify_onnx(source, tmp_path / "out.onnx", pair_count=1))
+    assert list(record.notices) == []
+    assert record.figures["nodes"] == record.figures["nodes_before"] == 1
+
+
 def test_the_same_model_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
     one, two = (simplify_onnx(source, tmp_path / name, pair_count=1) for name in ("one.onnx", "two.onnx"))
     assert one.read_bytes() == two.read_bytes()
