@@ -32,11 +32,7 @@ INERT_GLOBALS = (
     "numpy.dtype",
     "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
-    *(
-        f"{module}.{system}Path"
-        for module in ("pathlib", "pathlib._local")
-        for system in ("Posix", "Windows")
-    ),
+    *(f"{module}.{system}Path" for module in ("pathlib", "pathlib._local") for system in ("Posix", "Windows")),
 )
 """What a pickle may name although it is no weight. None of it is called, `_Placeholder` is: numpy's own
 functions, given a crafted dtype, read memory at any address."""
@@ -120,9 +116,7 @@ class _StateDict(NamedTuple):
         return _describe(self.where or "the top level", self.tensors)
 
 
-def select_weights(
-    checkpoint: Any, path: Path, *, key: str | None = None, network: str | None = None
-) -> Selection:
+def select_weights(checkpoint: Any, path: Path, *, key: str | None = None, network: str | None = None) -> Selection:
     """Find the weights in what `read_checkpoint` returned, and leave everything else behind.
 
     Averaged weights (EMA) are preferred; what they lack, such as BatchNorm statistics, is taken from the
@@ -144,9 +138,7 @@ def select_weights(
         lacking = [name for name in raw.tensors if name not in tensors]
         tensors |= {name: raw.tensors[name] for name in lacking}
         if key is None:
-            notices.append(
-                f"took the averaged weights '{chosen.where}'; --key '{raw.where}' takes the raw ones"
-            )
+            notices.append(f"took the averaged weights '{chosen.where}'; --key '{raw.where}' takes the raw ones")
         if lacking:
             notices.append(f"{len(lacking)} tensors that it lacks, as {lacking[0]}, come from '{raw.where}'")
     metadata, doubts = _read_network(root, path, network)
@@ -161,9 +153,7 @@ def select_weights(
     )
 
 
-def _find_state_dicts(
-    node: Mapping[Any, Any], here: str = "", depth: int = 0
-) -> list[tuple[str, dict[str, Tensor]]]:
+def _find_state_dicts(node: Mapping[Any, Any], here: str = "", depth: int = 0) -> list[tuple[str, dict[str, Tensor]]]:
     """Return every mapping, down to MAX_DEPTH, that holds mostly tensors and is no optimizer's state."""
     named = {key: value for key, value in node.items() if isinstance(key, str)}
     own = {key: value for key, value in named.items() if _is_tensor(value)}
@@ -210,9 +200,7 @@ def _find_raw(found: list[_StateDict], chosen: _StateDict) -> _StateDict | None:
     return next(raw, None) if chosen.averaged else None
 
 
-def _read_network(
-    root: Mapping[Any, Any], path: Path, network: str | None
-) -> tuple[Metadata, tuple[str, ...]]:
+def _read_network(root: Mapping[Any, Any], path: Path, network: str | None) -> tuple[Metadata, tuple[str, ...]]:
     name, config = root.get("network"), root.get("config")
     if not isinstance(name, str) or not isinstance(config, Mapping):
         return {}, ()

@@ -59,9 +59,7 @@ def strip_checkpoint(
     return output
 
 
-def _make_header(
-    said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path
-) -> Metadata:
+def _make_header(said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path) -> Metadata:
     """Describe the network, once the weights fit it; a file is believed about registered networks only."""
     header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
     named = network or said.get(NETWORK, "")

@@ -154,7 +154,7 @@ def _hold_interruption() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
     if heard:
-        signal.raise_signal(heard[0])
+        before(heard[0], None)
 
 
 def _start(network: str, learning_rate: float, seed: int, device: str) -> _Training:
