@@ -219,17 +219,14 @@ def test_an_interruption_exits_130_and_keeps_finished_stages(small_checkpoint: P
     import time
 
     output = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "vtopt.optimize.cli",
-        "run",
-        "cpu-fp16",
-        "--weights",
-        str(small_checkpoint),
-    ]
+    command = [sys.executable, "-m", "vtopt.optimize.cli", "run", "cpu-fp16"]
     process = subprocess.Popen(
-        [*command, "--output", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--weights", str(small_checkpoint), "--output", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell in the background starts its children with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (output / "run.json").exists() and time.monotonic() < deadline:

@@ -144,10 +144,14 @@ def _interrupt() -> None:
 def test_ctrl_c_in_the_middle_of_a_step_resumes_bit_for_bit(output: Path) -> None:
     """The forward pass has moved the BatchNorm statistics by then; the step must be finished."""
     whole = _read(train_network(output.with_name("whole.pth"), **SETTINGS))
-    before = signal.getsignal(signal.SIGINT)
-    with _replacing_step(2, _interrupt), pytest.raises(KeyboardInterrupt):
-        train_network(output, **SETTINGS)
-    assert signal.getsignal(signal.SIGINT) is before
+    # A shell in the background starts its children, pytest too, with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _replacing_step(2, _interrupt), pytest.raises(KeyboardInterrupt):
+            train_network(output, **SETTINGS)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert _read(output)["step"] == 3
     assert _equals(_read(train_network(output, **SETTINGS)), whole)
 
