@@ -88,7 +88,8 @@ def measure_models(
     if not models:
         raise InputError("bench: there are no models to measure; name at least one")
     engines = _open_engines(models, threads, network)
-    size = next(iter(engines.values())).size
+    fixed = (engine.size for engine in engines.values() if _has_fixed_size(engine))
+    size = next(fixed, next(iter(engines.values())).size)
     pairs = open_pairs(folder, size, count) if pairs is None else pairs
     quality, truth, worst = _compare_all(engines, pairs)
     feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
@@ -128,11 +129,15 @@ def _open_engines(models: Mapping[str, Path], threads: int | None, network: str 
         for runtime in runtimes:
             engine = open_engine(path, runtime=runtime, threads=threads, network=network)
             engines[name, engine.runtime] = engine
-    sizes = {name: engine.size for (name, _), engine in engines.items()}
+    sizes = {name: engine.size for (name, _), engine in engines.items() if _has_fixed_size(engine)}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
         raise InputError(f"bench: the models take pictures of different sizes ({told}); export them with one --size")
     return engines
+
+
+def _has_fixed_size(engine: Engine) -> bool:
+    return any(len(shape) == 4 and None not in shape[2:] for shape in engine.inputs.values())
 
 
 def _compare_all(

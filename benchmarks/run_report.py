@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ..optimize.artifacts import SUFFIXES
+from ..optimize.artifacts import SUFFIXES, write_picture
 from ..optimize.errors import InputError
 from ..optimize.provenance import read_history
 from ..optimize.run_state import read_run, recall_run
@@ -48,13 +48,20 @@ def write_run_report(
     steps = [f"- {name}: {notice}" for name, path in models.items() for notice in _list_notices(path)]
     text = format_report(report, "md") + ("\nFrom the steps:\n\n" + "\n".join(steps) + "\n" if steps else "")
     data = json.dumps(_to_data(report, models), indent=2, allow_nan=False) + "\n"
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.json").write_text(data, encoding="utf-8")
+    _replace_text(folder / "report.md", text)
+    _replace_text(folder / "report.json", data)
     reference = next(iter(models))
     for name, shown in report.worst.items():
         sheet = make_difference_sheet(shown.picture, shown.reference, shown.pair, (name, reference))
-        sheet.save(folder / f"worst-{name}.png")
+        write_picture(sheet, folder / f"worst-{name}.png", force=True)
     return text if fmt == "md" else data
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing."""
+    draft = path.with_name(f".vtopt-{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def _list_notices(path: Path) -> list[str]:

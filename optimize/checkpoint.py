@@ -190,8 +190,8 @@ def _choose(found: list[_StateDict], path: Path, key: str | None) -> _StateDict:
     if not found:
         raise InputError(f"{path}: holds no named weights; {RESAVE}")
     if not pool:
-        raise InputError(f"{path}: holds no weights at '{key}'; choose one with --key: {listed}")
-    raise InputError(f"{path}: holds several sets of weights; choose one with --key: {listed}")
+        raise InputError(f"{path}: holds no weights at '{key}'; choose one with vtopt strip --key: {listed}")
+    raise InputError(f"{path}: holds several sets of weights; choose one with vtopt strip --key: {listed}")
 
 
 def _find_raw(found: list[_StateDict], chosen: _StateDict) -> _StateDict | None:

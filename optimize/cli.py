@@ -13,6 +13,7 @@ import typer
 from .artifacts import AnyIn, Force, NetworkName, PairCount, PairsFolder, Size, SizeOption, write_picture
 from .console import print_error, print_json, print_notice, print_step
 from .errors import InputError, OutputError, UsageError, VtoptError
+from .networks import NETWORKS
 from .steps import STEPS, load_step
 
 __all__ = ["app", "main"]
@@ -89,7 +90,8 @@ def run_command(
     """Run a recipe from weights to a report.
 
     A finished step is skipped when nothing it depends on has changed. The report is printed, and kept
-    in the output folder as report.md and report.json with the worst pair of every model as a picture.
+    in the output folder as report.md and report.json with the worst pair of every model
+    that differs as a picture.
     """
     from ..benchmarks.run_report import write_run_report
     from ..checkpoints import DEMO_CHECKPOINT
@@ -98,9 +100,9 @@ def run_command(
 
     path = find_recipe(recipe)
     folder = output or Path("vtopt-out") / path.stem
-    missed: VtoptError | None = None
+    missed: RunBudgetError | None = None
     try:
-        run_recipe(
+        result = run_recipe(
             path,
             weights=weights or DEMO_CHECKPOINT,
             network=network,
@@ -110,11 +112,15 @@ def run_command(
             progress=_show_stage,
         )
     except RunBudgetError as error:
-        missed = error
-    print(write_run_report(folder, count=pair_count, threads=threads, fmt="json" if json else "md"), end="")
-    print_notice(f"artifacts and report are in {folder}")
-    if missed:
-        raise missed
+        missed, result = error, error.result
+    for notice in result.notices:
+        print_notice(notice)
+    try:
+        print(write_run_report(folder, count=pair_count, threads=threads, fmt="json" if json else "md"), end="")
+        print_notice(f"artifacts and report are in {folder}")
+    finally:
+        if missed:
+            raise missed
 
 
 def _show_stage(number: int, total: int, stage: Any, phase: str) -> None:
@@ -145,7 +151,10 @@ def report_command(
         named = _name_models(models)
     else:
         named, run_pairs, run_network = list_last_run()
-        pairs, network = pairs or run_pairs, network or run_network
+        pairs = pairs or run_pairs
+        if network is None and run_network is not None:
+            # A file in a folder does not choose which module is imported: a user's own network is named again.
+            network = run_network if run_network in NETWORKS else None
     report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
     print(format_report(report, format), end="")
 
@@ -201,10 +210,10 @@ def verify_command(
     from .verify import compare_artifacts, require_psnr, save_sheet
 
     difference = compare_artifacts(reference, model, pairs=pairs, pair_count=pair_count, network=network)
-    if sheet:
-        save_sheet(difference, sheet, force=force)
     figures = difference.to_figures()
     print_json(figures) if json else print("\n".join(format_figures(figures)))
+    if sheet:
+        save_sheet(difference, sheet, force=force)
     require_psnr(difference, min_psnr, model)
 
 
@@ -231,8 +240,9 @@ def draw_command(
 
     from .data.synthetic import draw_contact_sheet, write_pairs
 
-    if folder.exists():
-        raise OutputError(f"{folder}: exists already; choose another name")
+    for place in (folder, sheet):
+        if place and place.exists():
+            raise OutputError(f"{place}: exists already; choose another name")
     chosen = size or Size(256, 192)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".vtopt-", dir=folder.parent) as draft:
@@ -272,7 +282,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print_error("interrupted; what was finished is kept, run the same command again to go on")
+            print_error("interrupted; what was finished is kept, vtopt run and vtopt train go on where they stopped")
         raise
 
 

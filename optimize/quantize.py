@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
-from .cpu_target import TargetName, resolve_target
+from .cpu_target import CpuTarget, TargetName, resolve_target
 from .errors import InputError, UsageError
 from .onnx_files import load_onnx, save_onnx
 from .progress import track
@@ -19,6 +19,7 @@ from .verify import compare_artifacts, require_finite, require_psnr
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from ..benchmarks.engines import Engine
     from .data.pairs import Pair
 
 __all__ = ["quantize_onnx"]
@@ -30,6 +31,7 @@ DYNAMIC_NOTICE = (
 NOTHING_NOTICE = "nothing was quantised: the model has no convolutions beside the flow heads of its warps"
 
 INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
+CALIBRATION_COUNT = 16
 CALIBRATION_SEED = 500_000
 """Drawn calibration pairs start here; those that outputs are compared on start at 0."""
 
@@ -41,9 +43,13 @@ def quantize_onnx(
     fp16: Annotated[bool, typer.Option("--fp16", help="Float16: half the size.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Int8: a quarter of the size, and faster.")] = False,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="With --int8: no calibration; for size only.")] = False,
-    target: Annotated[TargetName, typer.Option(help="The CPU that int8 is for; auto: this machine's.")] = "auto",
+    target: Annotated[
+        TargetName | None, typer.Option(help="The CPU that int8 is for. Default: auto, this machine's.")
+    ] = None,
     pairs: PairsFolder = None,
-    calibration_count: Annotated[int, typer.Option(min=1, help="How many pairs int8 is calibrated on.")] = 16,
+    calibration_count: Annotated[
+        int | None, typer.Option(min=1, help="How many pairs int8 is calibrated on. Default: 16.")
+    ] = None,
     pair_count: PairCount = 4,
     min_psnr: Annotated[
         float | None, typer.Option(help="Least PSNR to the input in dB; below it the exit code is 3.")
@@ -58,12 +64,18 @@ def quantize_onnx(
     Raises UsageError for settings that contradict each other, InputError for a model that is quantised
     already, DifferenceError for pictures with NaN, BudgetError (the file is kept) for a PSNR below `min_psnr`.
     """
-    _check_settings(fp16, int8, dynamic)
+    check_settings(fp16=fp16, int8=int8, dynamic=dynamic, target=target, calibration_count=calibration_count)
     model = load_onnx(source)
     _check_float32(model, source)
-    settings: dict[str, Any] = {"fp16": fp16, "int8": int8, "dynamic": dynamic, "pairs": pairs}
-    if int8 and not dynamic:
-        settings |= {"target": target, "calibration_count": calibration_count}
+    settings: dict[str, Any] = {
+        "fp16": fp16,
+        "int8": int8,
+        "dynamic": dynamic,
+        "pairs": pairs,
+        "pair_count": pair_count,
+        "min_psnr": min_psnr,
+    }
+    figures: dict[str, Any] = {}
     notices: tuple[str, ...] = ()
     with new_output(output, "onnx", force=force) as temporary:
         if fp16:
@@ -75,7 +87,16 @@ def quantize_onnx(
 
             quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
         else:
-            quantized, notices = _quantize_static(source, model, target, pairs, calibration_count, pair_count)
+            from ..benchmarks.engines import open_engine
+
+            cpu, notices = resolve_target(target or "auto")
+            engine = open_engine(source)
+            chosen, notice = choose_calibration_pairs(
+                pairs, engine.size, calibration_count or CALIBRATION_COUNT, pair_count
+            )
+            quantized = _quantize_static(model, engine, chosen, cpu)
+            settings["target"], figures["calibrated_on_pairs"] = cpu.name, len(chosen)
+            notices += notice
         counts = _count_convolutions(quantized)
         if int8 and not counts["convolutions_int8"]:
             notices = (*notices, NOTHING_NOTICE)
@@ -87,7 +108,7 @@ def quantize_onnx(
             "quantize",
             source,
             settings=settings,
-            figures={**counts, **difference.to_figures()},
+            figures={**figures, **counts, **difference.to_figures()},
             notices=notices,
         )
         save_onnx(quantized, temporary, metadata)
@@ -95,11 +116,22 @@ def quantize_onnx(
     return output
 
 
-def _check_settings(fp16: bool, int8: bool, dynamic: bool) -> None:
-    if fp16 == int8:
+def check_settings(
+    *,
+    fp16: bool = False,
+    int8: bool = False,
+    dynamic: bool = False,
+    target: TargetName | None = None,
+    calibration_count: int | None = None,
+    **_: Any,
+) -> None:
+    """Raise UsageError for settings that contradict each other; the recipe checker asks before any work."""
+    if bool(fp16) == bool(int8):
         raise UsageError("quantize: choose one of --fp16 and --int8")
     if dynamic and not int8:
         raise UsageError("quantize: --dynamic goes with --int8")
+    if (fp16 or dynamic) and (target is not None or calibration_count is not None):
+        raise UsageError("quantize: --target and --calibration-count are for static int8: --int8 without --dynamic")
 
 
 def _check_float32(model: ModelProto, source: Path) -> None:
@@ -111,21 +143,12 @@ def _check_float32(model: ModelProto, source: Path) -> None:
         raise InputError(f"{source}: is {kind} already; quantise the float32 model that it was made from")
 
 
-def _quantize_static(
-    source: Path, model: ModelProto, target: TargetName, pairs: Path | None, count: int, pair_count: int
-) -> tuple[ModelProto, tuple[str, ...]]:
-    from ..benchmarks.engines import feed_pair, open_engine
+def _quantize_static(model: ModelProto, engine: Engine, pairs: Sequence[Pair], cpu: CpuTarget) -> ModelProto:
+    from ..benchmarks.feeds import feed_pair
     from .int8 import quantize_static
 
-    settings, notices = resolve_target(target)
-    engine = open_engine(source)
-    chosen, notice = choose_calibration_pairs(pairs, engine.size, count, pair_count)
-
-    def read_feeds() -> Iterator[dict[str, Any]]:
-        for pair in track(chosen, "calibrate", total=len(chosen)):
-            yield feed_pair(engine, pair)
-
-    return quantize_static(model, read_feeds(), settings), (*notices, *notice)
+    feeds = (feed_pair(engine, pair) for pair in track(pairs, "calibrate", total=len(pairs)))
+    return quantize_static(model, feeds, cpu)
 
 
 def choose_calibration_pairs(
@@ -141,7 +164,9 @@ def choose_calibration_pairs(
         return open_pairs(None, size, count, seed=CALIBRATION_SEED), ()
     everything = open_pairs(folder, size)
     if len(everything) > held_out:
-        return everything[held_out : held_out + count], ()
+        chosen = everything[held_out : held_out + count]
+        few = f"{folder} leaves {len(chosen)} of {count} pairs to calibrate on, the others are compared on"
+        return chosen, () if len(chosen) == count else (few,)
     return everything[:count], (
         f"{folder} has only {len(everything)} pairs: int8 was calibrated on the pairs it is compared on",
     )

@@ -18,6 +18,7 @@ import difflib
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typer.models import OptionInfo
 
 from .artifacts import Kind, Reads, Writes
-from .errors import RecipeError
+from .errors import RecipeError, UsageError
 from .steps import STEPS, load_step
 
 __all__ = [
@@ -84,6 +85,8 @@ class StepShape:
     writes: Kind
     settings: Mapping[str, inspect.Parameter]
     owned: tuple[str, ...]
+    check: Callable[..., None] | None
+    """The step's module's own `check_settings`, if it has one: raises UsageError for settings at odds."""
 
 
 def load_recipe(path: Path, *, start_kind: Kind | None = None, steps: StepTable = STEPS) -> Recipe:
@@ -131,6 +134,7 @@ def read_shape(function: Callable[..., Path]) -> StepShape:
         writes=_find_mark(output, Writes).kind,
         settings={parameter.name: parameter for parameter in rest if parameter.name != "force"},
         owned=(source.name, output.name, "force"),
+        check=getattr(sys.modules[function.__module__], "check_settings", None),
     )
 
 
@@ -192,6 +196,11 @@ def _check_settings(stage: Stage, shape: StepShape | None) -> Iterator[str]:
     for key, parameter in shape.settings.items():
         if parameter.default is parameter.empty and key not in (*stage.settings, *FILLED):
             yield f"needs the setting '{key}'"
+    if shape.check and set(stage.settings) <= set(shape.settings):
+        try:
+            shape.check(**stage.settings)
+        except UsageError as error:
+            yield str(error)
 
 
 def _choose_report(recipe: Recipe, steps: StepTable) -> tuple[str, ...]:

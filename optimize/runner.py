@@ -20,8 +20,10 @@ from typing import Any, Literal
 
 from ..recipes import find_recipe
 from .artifacts import SUFFIXES, detect_kind, hash_artifact
+from .cpu_target import detect_target
 from .data.pairs import hash_pairs, open_pairs
 from .errors import BudgetError, InputError, OutputError, VtoptError
+from .networks import NETWORKS
 from .provenance import Record, list_versions, read_history
 from .recipe import FILLED, Recipe, Stage, StepTable, convert_setting, find_step, load_recipe, read_shape
 from .run_state import STATE_FILE, RunState, StageState, read_run, remember_run, write_run
@@ -212,6 +214,7 @@ def _make_key(function: Step, step: str, arguments: Mapping[str, Any], source_sh
         "arguments": {name: _identify(name, value) for name, value in arguments.items()},
         "code": _hash_code(sys.modules[function.__module__]),
         "versions": list_versions(),
+        "cpu": detect_target(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -220,11 +223,28 @@ def _identify(name: str, value: Any) -> Any:
     """Return what stands for an argument in a key: pictures and files count by content, not by place."""
     if name == "pairs":
         return hash_pairs(value)
+    if name == "network" and value is not None and value not in NETWORKS:
+        return value, _hash_factory(value)
     return hash_artifact(value) if isinstance(value, Path) and value.is_file() else value
 
 
 def _hash_code(module: ModuleType) -> str:
-    return hashlib.sha256(Path(inspect.getfile(module)).read_bytes()).hexdigest()
+    """Hash the step's module and all that lies beside and below it: the pieces it is built of."""
+    own = Path(inspect.getfile(module))
+    total = hashlib.sha256(own.read_bytes())
+    if module.__package__ == __package__:
+        for file in sorted(own.parent.rglob("*.py")):
+            total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def _hash_factory(network: str) -> str:
+    """Hash the file of a user's own package.module:factory; empty where it cannot be told without importing it."""
+    module = Path(*network.partition(":")[0].split("."))
+    candidates = (module.with_suffix(".py"), module / "__init__.py")
+    found = (Path(folder) / name for folder in ("", *sys.path) for name in candidates)
+    file = next((path for path in found if path.is_file()), None)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
 
 
 def _is_intact(target: Path, found: StageState) -> bool:
@@ -269,7 +289,7 @@ def _open_folder(
 def _is_made_from(target: Path, source: Path) -> bool:
     """Tell whether the file itself says so; a run that was killed had perhaps not written it down."""
     record = _read_record(target)
-    return record is not None and record.parent == source.name
+    return record is not None and source.exists() and record.parent_sha256 == hash_artifact(source)
 
 
 def _read_record(path: Path) -> Record | None:

@@ -1,4 +1,4 @@
-"""Train a try-on network on pairs with a known truth; drawn pairs by default.
+"""Train a try-on network on drawn pairs, whose truth is known.
 
 The loss of every pyramid level is the L1 distance to the truth and to its gradients; finer levels weigh
 more, as in SDAFN's own training. Drawn pairs also know where each pixel of the garment came from, and the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -28,7 +29,5 @@ def test_the_command_line_starts_without_heavy_packages(heavy: str) -> None:
 def test_imports_inside_the_product_are_relative() -> None:
     files = [file for name in PRODUCT for file in (ROOT / name).rglob("*.py")]
     assert files
-    absolute = [
-        str(file) for file in files if "\nfrom vtopt" in file.read_text() or "\nimport vtopt" in file.read_text()
-    ]
+    absolute = [str(file) for file in files if re.search(r"^\s*(from|import) vtopt", file.read_text(), re.M)]
     assert absolute == []

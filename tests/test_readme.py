@@ -1,4 +1,4 @@
-"""Every command of the README, run as written, in the order it is written."""
+"""Every shell block of the README, run as written, in the order it is written: each needs those before it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / FILES[language]).write_text(text, encoding="utf-8")
     (folder / "checkpoints").symlink_to(ROOT / "checkpoints")
     return folder
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_first_blocks_are_those_that_ci_runs() -> None:

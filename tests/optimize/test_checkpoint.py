@@ -379,9 +379,9 @@ def test_several_sets_of_weights_ask_for_a_key() -> None:
     checkpoint = {"netG": _make_weights(), "netD": {"weight": torch.ones(50_000)}, "epoch": 3}
     size = (3**4 + 5 * 3) * FLOAT + torch.tensor(7).nbytes
     listed = rf"netG \({size / 1e3:.1f} kB\), netD \({50_000 * FLOAT / 1e6:.1f} MB\)"
-    with pytest.raises(InputError, match=rf"several sets of weights; choose one with --key: {listed}$"):
+    with pytest.raises(InputError, match=rf"several sets of weights; choose one with vtopt strip --key: {listed}$"):
         _select(checkpoint)
-    with pytest.raises(InputError, match=rf"no weights at 'netX'; choose one with --key: {listed}$"):
+    with pytest.raises(InputError, match=rf"no weights at 'netX'; choose one with vtopt strip --key: {listed}$"):
         _select(checkpoint, key="netX")
     chosen = _select(checkpoint, key="netD")
     assert (list(chosen.weights), chosen.source) == (["weight"], "netD")

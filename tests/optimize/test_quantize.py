@@ -21,13 +21,14 @@ from vtopt.optimize.quantize import (
     CALIBRATION_SEED,
     DYNAMIC_NOTICE,
     NOTHING_NOTICE,
+    check_settings,
     choose_calibration_pairs,
     quantize_onnx,
 )
 
 SIZE = (32, 24)
 WIDE = 64
-QUICK = {"pair_count": 1, "calibration_count": 2}
+QUICK = {"pair_count": 1}
 
 CONVOLUTIONS = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) {
@@ -196,18 +197,20 @@ def _list_names(pairs: Sequence[Pair]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "held_out", "chosen"),
+    ("count", "held_out", "chosen", "notice"),
     [
-        pytest.param(9, 2, ["2-2", "3-3", "4-4"], id="all that are not compared on"),
-        pytest.param(2, 2, ["2-2", "3-3"], id="as many as asked"),
-        pytest.param(9, 4, ["4-4"], id="the last"),
+        pytest.param(9, 2, ["2-2", "3-3", "4-4"], "leaves 3 of 9 pairs", id="all that are not compared on"),
+        pytest.param(2, 2, ["2-2", "3-3"], "", id="as many as asked"),
+        pytest.param(9, 4, ["4-4"], "leaves 1 of 9 pairs", id="the last"),
     ],
 )
 def test_calibration_pairs_are_apart_from_those_compared_on(
-    tmp_path: Path, count: int, held_out: int, chosen: list[str]
+    tmp_path: Path, count: int, held_out: int, chosen: list[str], notice: str
 ) -> None:
     pairs, notices = choose_calibration_pairs(_make_folder(tmp_path, 5), SIZE, count, held_out)
-    assert (_list_names(pairs), notices) == (chosen, ())
+    assert _list_names(pairs) == chosen
+    assert len(notices) == bool(notice)
+    assert notice in "".join(notices)
 
 
 def test_a_folder_with_too_few_pairs_gives_them_all_and_says_so(tmp_path: Path) -> None:
@@ -234,3 +237,20 @@ def test_int8_of_a_network(small_onnx: Path, output: Path) -> None:
     # 3 flow heads for each of 2 levels end in a convolution that stays float.
     assert record.figures["convolutions_float"] == 3 * 2
     assert record.figures["convolutions_int8"] > record.figures["convolutions_float"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"fp16": True, "target": "avx2"}, id="a target for float16"),
+        pytest.param({"int8": True, "dynamic": True, "calibration_count": 4}, id="dynamic with calibration"),
+    ],
+)
+def test_settings_at_odds_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="quantize: "):
+        check_settings(**settings)
+
+
+def test_settings_that_fit_pass() -> None:
+    check_settings(int8=True, target="avx2", calibration_count=4, pair_count=1)
+    check_settings(fp16=True, min_psnr=45.0)

@@ -341,3 +341,13 @@ def test_read_shape_names_a_parameter_without_its_kind() -> None:
 
     with pytest.raises(TypeError, match="'source' of a step is not annotated with Reads"):
         read_shape(bare)
+
+
+def test_settings_at_odds_are_found_before_any_work(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(
+        "steps: [export, {quantize: {fp16: true, int8: true}, name: a}, {quantize: , name: b, from: export}]"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(caught.value).count("choose one of --fp16 and --int8") == 2
