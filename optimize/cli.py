@@ -42,6 +42,7 @@ EXAMPLES = {
     "strip": "vtopt strip training.pth weights.safetensors --network sdafn_plus_3",
     "export": "vtopt export weights.safetensors model.onnx --size 256x192",
     "simplify": "vtopt simplify model.onnx simple.onnx",
+    "rewrite": "vtopt rewrite simple.onnx fast.onnx --runtime onnxruntime",
     "quantize": "vtopt quantize simple.onnx int8.onnx --int8 --pairs my_pairs",
     "convert": "vtopt convert int8.onnx int8.xml",
     "train": "vtopt train my.pth --steps 1200",
@@ -157,6 +158,50 @@ def report_command(
             network = run_network if run_network in NETWORKS else None
     report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
     print(format_report(report, format), end="")
+
+
+@bench.command(
+    "rewrites", epilog="Example: vtopt bench rewrites --network sdafn_plus_3 --batch 1 --output rewrites.csv"
+)
+def rewrites_command(
+    *,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Repeatable. Default: sdafn_plus_3, sdafn and, trained, sdafn_plus_tiny.", show_default=False
+        ),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and 4.", show_default=False)
+    ] = None,
+    size: SizeOption = None,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
+    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Measure what each graph rewrite gains over a plain export: time, memory and operations.
+
+    Every network runs in torch, plainly exported (TorchScript and onnxsim), slimmed by onnxslim, exported by
+    vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
+    seed. All models of a group run in turns.
+    """
+    from ..benchmarks.rewrite_report import check_csv, format_rewrites, write_csv
+    from ..benchmarks.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
+
+    if output:
+        check_csv(output, force=force)
+    groups = []
+    asked = {"threads": threads, "batches": batch or DEFAULT_BATCHES, "size": size, "runs": runs}
+    for group in measure_rewrites(network or DEFAULT_NETWORKS, **asked):
+        groups.append(group)
+        if output and group.rows:
+            write_csv(groups, output)
+    print(format_rewrites(groups, as_json=json), end="")
 
 
 def _name_models(models: list[Path]) -> dict[str, Path]:

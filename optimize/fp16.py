@@ -39,7 +39,7 @@ def cast_fp16(model: ModelProto) -> ModelProto:
             model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=protected
         )
     _bypass_half(cast, protected)
-    _store_half(cast, {name for warp in warps for name in warp.heads})
+    _store_half(cast, {name for warp in warps for name in warp.flow_heads})
     return cast
 
 

@@ -12,6 +12,7 @@ STEPS: Mapping[str, str] = {
     "strip": "strip:strip_checkpoint",
     "export": "export:export_onnx",
     "simplify": "simplify:simplify_onnx",
+    "rewrite": "rewrite:rewrite_onnx",
     "quantize": "quantize:quantize_onnx",
     "convert": "openvino_ir:convert_openvino",
 }

@@ -1,42 +1,246 @@
-"""The one analysis of warps in an ONNX graph: every GridSample, and the arithmetic that makes its grid.
+"""The one analysis of warps in an ONNX graph: what each samples, where, and the arithmetic that makes its grid.
 
 A rounding error in a feature dims a picture a little; the same error in a grid moves it. So casts and
-quantisers leave these nodes in float32. Used by fp16, int8 and inspection.
+quantisers leave these nodes in float32; rewrites make them fast. Used by rewrite, fp16, int8 and inspection.
+
+A warp with K heads samples the same features at K places per pixel and adds them, weighted by attention
+(Bai et al., "Single Stage Virtual Try-on via Deformable Attention Flows", ECCV 2022); `warp_heads` finds it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .onnx_graphs import (
+    LAYOUT_OPS,
+    SHAPE_OPS,
+    Shape,
+    list_data_inputs,
+    list_scopes,
+    read_constant,
+    read_graph,
+    read_shape,
+)
+from .warp_heads import Heads, find_heads
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    import onnx_ir as ir
+    from onnx import ModelProto
 
-__all__ = ["FEATURE_OPS", "Warp", "find_warps", "list_grid_nodes", "name_nodes", "separate_constants"]
+__all__ = ["FEATURE_OPS", "WARP_OPS", "Warp", "find_warps", "list_grid_nodes", "name_nodes", "separate_constants"]
 
 FEATURE_OPS = frozenset({"Conv", "ConvTranspose"})
 """A grid's arithmetic begins at the first of these upstream of it: the head that estimates the flow."""
 
-SHAPE_OPS = frozenset({"Shape", "Size"})
-"""What is upstream of these lends a grid its size and none of its values."""
+WARP_OPS = {"GridSample": 1, "DeformConv": 2}
+"""What samples -> which of its inputs says where."""
 
 MODES = {"linear": "bilinear", "cubic": "bicubic"}
 """Opset 20 renamed the modes; a warp has the old name, which most runtimes know."""
 
+CLAMP_OPS = frozenset({"Clip", "Max", "Min"})
+LIMIT_TOLERANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class Warp:
-    """One GridSample, and what makes its grid."""
+    """One warp: features (N, C, h, w) sampled where a grid says, at one place per pixel or at `heads` of them.
+
+    Nodes and values are given by name, so that a warp found in one copy of a model is known in another.
+    """
 
     name: str
+    """The node that samples."""
+    op: str
     mode: str
     padding_mode: str
+    """What lies outside the features. A clamped grid with padding `zeros` is as good as `border`, and called that."""
     align_corners: bool
-    grid_nodes: tuple[str, ...]
-    """Names of the nodes upstream of the grid, up to and with the flow heads, in graph order."""
-    heads: tuple[str, ...]
+    features: str
+    """The value that is sampled, before copies."""
+    grid: str
+    """What the node reads: (N, H, W, 2), with heads (N K, H, W, 2) or (N, K H, W, 2); a DeformConv's offsets."""
+    places: str
+    """The grid before it was laid out and clamped: (N K, 2, H, W) where that is found, else as `grid` is."""
+    output: str
+    """What the warp makes: (N, C, H, W)."""
+    features_shape: Shape | None
+    output_shape: Shape | None
+    grid_shape: Shape | None
+    places_shape: Shape | None
+    planar: bool = False
+    """Whether the places are (N K, 2, H, W)."""
+    clamped: bool = False
+    """Whether the node pads with zeros, and its grid never leaves the features."""
+    heads: int = 1
+    attention: str = ""
+    """With heads, their weights (N, K, H, W)."""
+    grid_nodes: tuple[str, ...] = ()
+    """The nodes upstream of the grid, up to and with the convolutions that estimate the flow, in graph order."""
+    flow_heads: tuple[str, ...] = ()
     """Those of `grid_nodes` that are convolutions."""
+    subgraph: str = ""
+    """The If, Loop or Scan that holds the warp."""
+
+
+def find_warps(model: ModelProto) -> list[Warp]:
+    """Return the warps of the graph in its order; nodes must have names (see `name_nodes`).
+
+    Warps inside If, Loop and Scan come after those of the graph. `model` is not changed.
+    """
+    graph = read_graph(model)
+    return [
+        _read_warp(node, scope, graph)
+        for scope in list_scopes(graph)
+        for node in scope
+        if node.op_type in WARP_OPS and node.domain in {"", "ai.onnx"}
+    ]
+
+
+def _read_warp(node: ir.Node, scope: ir.Graph, graph: ir.Model) -> Warp:
+    grid = node.inputs[WARP_OPS[node.op_type]]
+    assert grid is not None
+    upstream = _walk_upstream(grid)
+    order = [name for each in list_scopes(graph) for name in (found.name for found in each) if name in upstream]
+    found = _read_deform(node) if node.op_type == "DeformConv" else _read_grid_sample(node)
+    return Warp(
+        name=str(node.name),
+        op=node.op_type,
+        grid=str(grid.name),
+        grid_shape=read_shape(grid),
+        grid_nodes=tuple(str(name) for name in order),
+        flow_heads=tuple(str(name) for name in order if upstream[name].op_type in FEATURE_OPS),
+        subgraph=str(scope.parent_node.name) if scope is not graph.graph and scope.parent_node else "",
+        **found,
+    )
+
+
+def _read_grid_sample(node: ir.Node) -> dict[str, Any]:
+    features, grid = node.inputs[0], node.inputs[1]
+    assert features is not None and grid is not None
+    mode = node.attributes.get_string("mode", "bilinear")
+    padding_mode = node.attributes.get_string("padding_mode", "zeros")
+    align_corners = bool(node.attributes.get_int("align_corners", 0))
+    heads = find_heads(node) or Heads(1, features, None, node.outputs[0])
+    shape = read_shape(heads.features)
+    limits = None if shape is None or None in shape[2:] else _find_limits(shape, align_corners)
+    places = _find_places(grid, heads, limits if padding_mode == "zeros" else None)
+    return {
+        "mode": MODES.get(mode, mode),
+        "padding_mode": "border" if places.clamped else padding_mode,
+        "clamped": places.clamped,
+        "align_corners": align_corners,
+        "features": str(heads.features.name),
+        "places": str(places.value.name),
+        "planar": places.planar,
+        "output": str(heads.output.name),
+        "heads": heads.count,
+        "attention": str(heads.attention.name) if heads.attention else "",
+        "features_shape": shape,
+        "output_shape": read_shape(heads.output),
+        "places_shape": read_shape(places.value),
+    }
+
+
+def _read_deform(node: ir.Node) -> dict[str, Any]:
+    """Read a deformable convolution: its taps are heads, its mask their attention."""
+    features, weight, offsets = node.inputs[:3]
+    attention = node.inputs[4] if len(node.inputs) > 4 else None
+    assert features is not None and offsets is not None
+    kernel = read_shape(weight)
+    taps = (kernel[2] or 1) * (kernel[3] or 1) if kernel and len(kernel) == 4 else 1
+    return {
+        "mode": "bilinear",
+        "padding_mode": "zeros",
+        "align_corners": False,
+        "features": str(features.name),
+        "places": str(offsets.name),
+        "output": str(node.outputs[0].name),
+        "heads": taps,
+        "attention": str(attention.name) if attention else "",
+        "features_shape": read_shape(features),
+        "output_shape": read_shape(node.outputs[0]),
+        "places_shape": read_shape(offsets),
+    }
+
+
+def _find_limits(shape: Shape, align_corners: bool) -> tuple[float, ...]:
+    """Return the largest normalised x and y that still lie on the features (N, C, h, w)."""
+    height, width = shape[2:]
+    assert height and width
+    return (1.0, 1.0) if align_corners else (1 - 1 / width, 1 - 1 / height)
+
+
+class _Places(NamedTuple):
+    value: ir.Value
+    planar: bool
+    clamped: bool
+
+
+def _find_places(grid: ir.Value, heads: Heads, limits: tuple[float, ...] | None) -> _Places:
+    """Return the grid before it was laid out as the node reads it, and clamped to `limits`."""
+    batch, _, height, width = read_shape(heads.output) or (None,) * 4
+    planes = (batch * heads.count, 2, height, width) if batch and height and width else None
+    current, found, bounds = grid, _Places(grid, False, False), set[int]()
+    while (node := current.producer()) is not None and len(inputs := list_data_inputs(node)) == 1:
+        if node.op_type in CLAMP_OPS and limits:
+            more = _read_bounds(node, limits)
+            if not more:
+                break
+            bounds |= more
+        elif node.op_type not in LAYOUT_OPS:
+            break
+        current, clamped = inputs[0], len(bounds) == 2
+        if clamped or not bounds:
+            shape = read_shape(current)
+            if shape == planes:
+                found = _Places(current, True, clamped)
+            elif clamped and not found.planar and shape is not None and shape == read_shape(grid):
+                found = _Places(current, False, True)
+    return found
+
+
+def _read_bounds(node: ir.Node, limits: tuple[float, ...]) -> set[int]:
+    """Return which bounds a clamp sets at the limits: 1 the upper, -1 the lower; none for another clamp."""
+    signs: set[int] = set()
+    for value in node.inputs:
+        constant = read_constant(value)
+        if constant is None:
+            continue
+        sign = 1 if float(constant.flat[0]) > 0 else -1
+        if {"Max": -1, "Min": 1}.get(node.op_type, sign) != sign:
+            return set()
+        places = sorted({round(abs(float(number)), 6) for number in constant.flat})
+        wanted = sorted({round(limit, 6) for limit in limits})
+        if len(places) != len(wanted) or any(
+            abs(place - limit) > 2 * LIMIT_TOLERANCE for place, limit in zip(places, wanted, strict=True)
+        ):
+            return set()
+        signs.add(sign)
+    return signs
+
+
+def _walk_upstream(value: ir.Value) -> dict[str, ir.Node]:
+    """Return the nodes that make a value, by name, not going beyond feature convolutions."""
+    found: dict[str, ir.Node] = {}
+    pending: list[ir.Value | None] = [value]
+    while pending:
+        current = pending.pop()
+        node = None if current is None else current.producer()
+        if node is None or node.name in found or node.op_type in SHAPE_OPS:
+            continue
+        found[str(node.name)] = node
+        if node.op_type not in FEATURE_OPS:
+            pending.extend(node.inputs)
+    return found
+
+
+def list_grid_nodes(warps: Iterable[Warp]) -> list[str]:
+    """Return the names of all warps and of every node that makes a grid: what must stay float32."""
+    names = {name for warp in warps for name in (warp.name, *warp.grid_nodes)}
+    return sorted(names)
 
 
 def name_nodes(model: ModelProto) -> None:
@@ -51,55 +255,6 @@ def name_nodes(model: ModelProto) -> None:
             node.name = name
             taken.add(name)
         seen.add(node.name)
-
-
-def find_warps(model: ModelProto) -> list[Warp]:
-    """Return the warps of the graph in its order; nodes must have names (see `name_nodes`)."""
-    from onnx import helper
-
-    producers = {output: node for node in model.graph.node for output in node.output}
-    order = {node.name: index for index, node in enumerate(model.graph.node)}
-    warps = []
-    for node in model.graph.node:
-        if node.op_type != "GridSample":
-            continue
-        settings: dict[str, Any] = {
-            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
-        }
-        mode: str = settings.get("mode", b"bilinear").decode()
-        upstream = _walk_upstream(node.input[1], producers)
-        names = sorted(upstream, key=order.__getitem__)
-        warps.append(
-            Warp(
-                name=node.name,
-                mode=MODES.get(mode, mode),
-                padding_mode=settings.get("padding_mode", b"zeros").decode(),
-                align_corners=bool(settings.get("align_corners", 0)),
-                grid_nodes=tuple(names),
-                heads=tuple(name for name in names if upstream[name].op_type in FEATURE_OPS),
-            )
-        )
-    return warps
-
-
-def _walk_upstream(tensor: str, producers: dict[str, NodeProto]) -> dict[str, NodeProto]:
-    """Return the nodes that make `tensor`, by name, not going beyond feature convolutions."""
-    found: dict[str, NodeProto] = {}
-    pending = [tensor]
-    while pending:
-        node = producers.get(pending.pop())
-        if node is None or node.name in found or node.op_type in SHAPE_OPS:
-            continue
-        found[node.name] = node
-        if node.op_type not in FEATURE_OPS:
-            pending.extend(node.input)
-    return found
-
-
-def list_grid_nodes(warps: Iterable[Warp]) -> list[str]:
-    """Return the names of all warps and of every node that makes a grid: what must stay float32."""
-    names = {name for warp in warps for name in (warp.name, *warp.grid_nodes)}
-    return sorted(names)
 
 
 def separate_constants(model: ModelProto, protected: Collection[str]) -> None:

@@ -34,7 +34,7 @@ def test_a_slice_goes_back_to_the_flow_head_and_holds_it() -> None:
     (warp,) = find_warps(_parse(WARP))
     assert warp.name == "warp"
     assert warp.grid_nodes == ("head", "tanh", "turn")
-    assert warp.heads == ("head",)
+    assert warp.flow_heads == ("head",)
     assert list_grid_nodes([warp]) == sorted(["warp", "head", "tanh", "turn"])
 
 
@@ -78,7 +78,7 @@ def test_a_size_taken_from_features_does_not_make_them_part_of_a_grid() -> None:
     }"""
     (warp,) = find_warps(_parse(text))
     assert warp.grid_nodes == ("gather", "slice", "concat", "reshape")
-    assert warp.heads == ()
+    assert warp.flow_heads == ()
 
 
 def test_a_composed_grid_reaches_through_the_warp_that_composes_it() -> None:
@@ -147,9 +147,9 @@ def test_every_warp_of_an_export_is_found(small_onnx: Path) -> None:
     nodes = {node.name: node for node in model.graph.node}
     assert [warp.name for warp in warps] == [n.name for n in model.graph.node if n.op_type == "GridSample"]
     assert all((warp.mode, warp.padding_mode) == ("bilinear", "zeros") for warp in warps)
-    assert all(warp.heads for warp in warps)
+    assert all(warp.flow_heads for warp in warps)
     convolutions = {name for name, node in nodes.items() if node.op_type == "Conv"}
-    heads = {name for warp in warps for name in warp.heads}
+    heads = {name for warp in warps for name in warp.flow_heads}
     # 3 flow heads for each of the 2 levels; everything else is features.
     assert len(heads) == 3 * 2
     assert heads < convolutions

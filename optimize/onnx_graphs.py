@@ -1,0 +1,88 @@
+"""Read an ONNX graph for analysis: values that know their shapes, constants, who made them and who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+__all__ = [
+    "LAYOUT_OPS",
+    "SHAPE_OPS",
+    "Shape",
+    "list_data_inputs",
+    "list_readers",
+    "list_scopes",
+    "read_constant",
+    "read_graph",
+    "read_shape",
+]
+
+Shape = tuple[int | None, ...]
+
+ANALYSIS_BATCH = 2
+"""Stands for a batch that may vary, so that shapes can be compared; no network has two of one picture."""
+
+LAYOUT_OPS = frozenset({"Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
+"""These move and copy the numbers of their first input, and change none."""
+
+SHAPE_OPS = frozenset({"Shape", "Size"})
+"""These read no number of their input."""
+
+
+def read_graph(model: ModelProto) -> ir.Model:
+    """Return the model with every shape that can be inferred; a batch that may vary is taken as 2.
+
+    The copy is for analysis: names are those of `model`, which is not changed, shapes of inputs may not be.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    graph = ir.from_proto(model)
+    varies = False
+    for value in graph.graph.inputs:
+        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
+            value.shape = ir.Shape([ANALYSIS_BATCH, *value.shape[1:]])
+            varies = True
+    if varies:
+        for scope in list_scopes(graph):
+            for value in (output for node in scope for output in node.outputs):
+                value.shape = None
+    return ShapeInferencePass(data_prop=True, strict_mode=False)(graph).model
+
+
+def list_scopes(model: ir.Model) -> Iterator[ir.Graph]:
+    """Yield the graph and those inside its If, Loop and Scan nodes."""
+    yield model.graph
+    yield from model.graph.subgraphs()
+
+
+def read_shape(value: ir.Value | None) -> Shape | None:
+    """Return the shape, None for a side or a rank that is not known."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(side if isinstance(side, int) else None for side in value.shape)
+
+
+def read_constant(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """Return what an initializer or a Constant node holds, None for a value that is computed."""
+    import onnx_ir as ir
+
+    tensor = None if value is None or value.is_graph_input() else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def list_data_inputs(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs whose numbers go into what the node makes: not constants, and not sizes of a layout."""
+    inputs = node.inputs[:1] if node.op_type in LAYOUT_OPS else node.inputs
+    return [value for value in inputs if value is not None and read_constant(value) is None]
+
+
+def list_readers(value: ir.Value) -> list[ir.Node]:
+    """Return the nodes that read the value's numbers, each once; those that ask for its shape are left out."""
+    return [node for node in dict.fromkeys(value.consumers()) if node.op_type not in SHAPE_OPS]

@@ -1,0 +1,65 @@
+"""Padding `border` and `reflection`, and align_corners 1: a clamped grid, zeros and align_corners 0 instead.
+
+onnxruntime's fast kernel is for bilinear sampling with padding zeros and align_corners 0 only; any other takes
+about ten times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from ..warp import Warp, find_warps
+from .editing import Editor
+from .grids import lay_out_points, pad_by_clamping
+from .sites import Rewriting, Runtime, Site
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["clamp_padding"]
+
+
+def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> Rewriting:
+    """Give every bilinear GridSample padding zeros and align_corners 0, its grid clamped to sample the same.
+
+    For onnxruntime alone: OpenVINO samples at one speed whatever the padding. Features may have any size, fixed
+    or not.
+    """
+    editor = Editor(model)
+    sites, left = [], []
+    for warp in find_warps(model):
+        if warp.name in skip or warp.op != "GridSample" or _is_fast(warp):
+            continue
+        if reason := _find_obstacle(warp, runtime):
+            left.append(f"{warp.name}: {reason}")
+            continue
+        editor.prefix = warp.name
+        node = editor.find_node(warp.name)
+        grid = lay_out_points(editor, warp, pad_by_clamping(editor, warp, editor.find(warp.places)))
+        if warp.planar and warp.heads > 1 and warp.grid_shape:
+            grid = editor.reshape(grid, -1, *(side or 0 for side in warp.grid_shape[1:]))
+        sampled = node.outputs[0]
+        attributes = {"mode": node.attributes.get_string("mode", "bilinear")}
+        made = editor.add("GridSample", node.inputs[0], grid, padding_mode="zeros", align_corners=0, **attributes)
+        sites.append(Site(warp.name, str(sampled.name), (str(node.inputs[0].name),), grids=(warp.places,)))
+        editor.replace(sampled, made)
+    return Rewriting(editor.finish(), tuple(sites), tuple(left))
+
+
+def _is_fast(warp: Warp) -> bool:
+    zeros = warp.padding_mode == "zeros" or warp.clamped
+    return zeros and not warp.align_corners and warp.mode == "bilinear"
+
+
+def _find_obstacle(warp: Warp, runtime: Runtime) -> str:
+    """Return why a warp is to be left alone, "" where it is not."""
+    if runtime != "onnxruntime":
+        return f"padding {warp.padding_mode} costs nothing on {runtime}"
+    if warp.subgraph:
+        return f"lies inside {warp.subgraph}; warps in If, Loop and Scan are left alone"
+    if warp.mode != "bilinear":
+        return f"samples {warp.mode}; only bilinear has a fast kernel"
+    if warp.features_shape is None or len(warp.features_shape) != 4:
+        return "its features are not known to be pictures (N, C, H, W)"
+    return ""

@@ -1,0 +1,171 @@
+"""1x1 convolutions moved from before a warp to behind it, where fewer channels are then warped.
+
+A warp is linear in its features and mixes no channels, as a 1x1 convolution mixes no pixels: the two commute. The
+bias goes along unchanged where all weights of a sample sum to one: bilinear weights inside the features do, with
+padding `border` everywhere, and attention does where it is a whole softmax, of one warp or of several that are
+added. Where another 1x1 convolution follows, the two become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..onnx_graphs import list_readers, read_constant, read_graph
+from ..warp import Warp, find_warps
+from ..warp_attention import find_softmax
+from .editing import Editor
+from .forms import sample_once
+from .heads import choose_portable_form, find_obstacle
+from .sites import Rewriting, Runtime, Site
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from onnx import ModelProto
+
+__all__ = ["sink_convolutions"]
+
+
+class _Group(NamedTuple):
+    """Warps whose outputs are added, of features that equal 1x1 convolutions make."""
+
+    warps: tuple[Warp, ...]
+    total: ir.Value
+    """What all of them add up to."""
+    convolutions: tuple[ir.Node, ...]
+    softmax: ir.Node | None
+    after: ir.Node | None
+    """The 1x1 convolution that alone reads the total."""
+
+    @property
+    def name(self) -> str:
+        return _join_names(self.warps)
+
+
+def sink_convolutions(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> Rewriting:
+    """Move 1x1 convolutions that widen the features of a warp behind it, and merge them with one that follows.
+
+    On the way the warp takes a form that copies no features.
+    """
+    graph = read_graph(model).graph
+    values = {value.name: value for value in (*graph.inputs, *(made for node in graph for made in node.outputs))}
+    editor = Editor(model)
+    sites, left = [], []
+    for warps, total in _group_by_sum(find_warps(model), values):
+        convolutions = [values[warp.features].producer() for warp in warps if warp.features in values]
+        if _join_names(warps) in skip or not all(_is_widening(node) for node in convolutions):
+            continue
+        group = _make_group(warps, total, convolutions, values)
+        if isinstance(group, str):
+            left.append(f"{_join_names(warps)}: {group}")
+            continue
+        editor.prefix = warps[0].name
+        sites.append(_describe(group))
+        _sink(editor, group, runtime)
+    return Rewriting(editor.finish(), tuple(sites), tuple(left))
+
+
+def _join_names(warps: Sequence[Warp]) -> str:
+    return "+".join(warp.name for warp in warps)
+
+
+def _group_by_sum(
+    warps: Sequence[Warp], values: Mapping[str | None, ir.Value]
+) -> Iterator[tuple[tuple[Warp, ...], ir.Value]]:
+    """Yield warps that are added to each other and to nothing else first, and what they add up to."""
+    waiting = {warp.output: warp for warp in warps if warp.output in values and not warp.subgraph}
+    while waiting:
+        output, first = next(iter(waiting.items()))
+        members, total = [waiting.pop(output)], values[output]
+        while (readers := list_readers(total)) and len(readers) == 1 and readers[0].op_type == "Add":
+            others = [value for value in readers[0].inputs if value is not total and value is not None]
+            if len(others) != 1 or others[0].name not in waiting or list_readers(others[0]) != readers:
+                break
+            members.append(waiting.pop(str(others[0].name)))
+            total = readers[0].outputs[0]
+        yield tuple(members), total
+
+
+def _is_pointwise(node: ir.Node | None) -> bool:
+    """Tell whether a node is a 1x1 convolution that keeps the size, with constant weights."""
+    if node is None or node.op_type != "Conv":
+        return False
+    weight = read_constant(node.inputs[1])
+    plain = node.attributes.get_int("group", 1) == 1 and not any(node.attributes.get_ints("pads", [0]))
+    plain = plain and all(step == 1 for step in node.attributes.get_ints("strides", [1]))
+    constant = len(node.inputs) < 3 or node.inputs[2] is None or read_constant(node.inputs[2]) is not None
+    return plain and constant and weight is not None and weight.shape[2:] == (1, 1) and weight.dtype == np.float32
+
+
+def _is_widening(node: ir.Node | None) -> bool:
+    return node is not None and _is_pointwise(node) and len(_read_weight(node)) > _read_weight(node).shape[1]
+
+
+def _read_weight(node: ir.Node) -> np.ndarray:
+    """Return the weights as a matrix (outputs, inputs)."""
+    weight = read_constant(node.inputs[1])
+    assert weight is not None
+    return weight[:, :, 0, 0].astype(np.float64)
+
+
+def _read_bias(node: ir.Node) -> np.ndarray:
+    bias = read_constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return np.zeros(len(_read_weight(node))) if bias is None else bias.astype(np.float64)
+
+
+def _make_group(
+    warps: tuple[Warp, ...],
+    total: ir.Value,
+    convolutions: Sequence[ir.Node | None],
+    values: Mapping[str | None, ir.Value],
+) -> _Group | str:
+    """Return what can be moved together, or why it cannot."""
+    found = tuple(node for node in convolutions if node is not None)
+    first = found[0]
+    if reasons := [reason for warp in warps if (reason := find_obstacle(warp))]:
+        return reasons[0]
+    if any(warp.op != "GridSample" or warp.padding_mode == "zeros" for warp in warps):
+        return "pads with zeros, so the weights of a sample do not always sum to one"
+    if any(len(list_readers(node.outputs[0])) > 1 for node in found):
+        return "something else reads its features too"
+    same = [_read_weight(node).tolist() == _read_weight(first).tolist() for node in found]
+    same += [_read_bias(node).tolist() == _read_bias(first).tolist() for node in found]
+    if not all(same):
+        return "the warps that are added have features of different convolutions"
+    softmax = find_softmax([values[warp.attention] for warp in warps if warp.attention])
+    whole = softmax is not None and all(warp.attention for warp in warps)
+    if _read_bias(first).any() and not whole and not (len(warps) == 1 and warps[0].heads == 1):
+        return "its attention is not known to sum to one"
+    readers = list_readers(total)
+    after = readers[0] if len(readers) == 1 and _is_pointwise(readers[0]) and not total.is_graph_output() else None
+    return _Group(warps, total, found, softmax if whole else None, after)
+
+
+def _describe(group: _Group) -> Site:
+    output = group.after.outputs[0] if group.after else group.total
+    return Site(
+        group.name,
+        str(output.name),
+        features=tuple(str(value.name) for node in group.convolutions if (value := node.inputs[0])),
+        grids=tuple(warp.places for warp in group.warps),
+        attention=() if group.softmax is None else (str(group.softmax.outputs[0].name),),
+    )
+
+
+def _sink(editor: Editor, group: _Group, runtime: Runtime) -> None:
+    """Warp what the convolutions read, add, and convolve the sum once."""
+    total: ir.Value | None = None
+    for warp, node in zip(group.warps, group.convolutions, strict=True):
+        form = sample_once if warp.heads == 1 else choose_portable_form(runtime)
+        channels = _read_weight(node).shape[1]
+        warped = form(editor, warp, editor.find(str(node.inputs[0].name)), channels)  # type: ignore[union-attr]
+        total = warped if total is None else editor.add("Add", total, warped)
+    assert total is not None
+    weight, bias, old = _read_weight(group.convolutions[0]), _read_bias(group.convolutions[0]), group.total
+    if group.after is not None:
+        second = _read_weight(group.after)
+        weight, bias, old = second @ weight, second @ bias + _read_bias(group.after), group.after.outputs[0]
+    made = editor.add("Conv", total, weight[:, :, None, None].astype(np.float32), bias.astype(np.float32))
+    editor.replace(editor.find(str(old.name)), made)
