@@ -87,7 +87,7 @@ def measure_models(
 
     if not models:
         raise InputError("bench: there are no models to measure; name at least one")
-    engines = _open_engines(models, threads, network)
+    engines, unloaded = _open_engines(models, threads, network)
     fixed = (engine.size for engine in engines.values() if _has_fixed_size(engine))
     size = next(fixed, next(iter(engines.values())).size)
     pairs = open_pairs(folder, size, count) if pairs is None else pairs
@@ -114,7 +114,7 @@ def measure_models(
         **describe_host(),
     }
     columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
-    notices += _find_slower(latency)
+    notices += [*unloaded, *_find_slower(latency)]
     return Report(tuple(rows), columns, conditions, tuple(notices), worst)
 
 
@@ -122,18 +122,26 @@ Key = tuple[str, str]
 """A model's name and a runtime."""
 
 
-def _open_engines(models: Mapping[str, Path], threads: int | None, network: str | None) -> dict[Key, Engine]:
-    engines = {}
+def _open_engines(
+    models: Mapping[str, Path], threads: int | None, network: str | None
+) -> tuple[dict[Key, Engine], list[str]]:
+    """Open each model on its runtimes; one that its second runtime does not load is told, and left out there."""
+    engines, unloaded = {}, []
     for name, path in models.items():
         runtimes = {"onnx": ("onnxruntime", "openvino")}.get(detect_kind(path), (None,))
         for runtime in runtimes:
-            engine = open_engine(path, runtime=runtime, threads=threads, network=network)
-            engines[name, engine.runtime] = engine
+            try:
+                engines[name, runtime or ""] = open_engine(path, runtime=runtime, threads=threads, network=network)
+            except InputError as error:
+                if runtime == runtimes[0]:
+                    raise
+                unloaded.append(f"{name} has no row on {runtime}: {error}")
+    engines = {(name, engine.runtime): engine for (name, _), engine in engines.items()}
     sizes = {name: engine.size for (name, _), engine in engines.items() if _has_fixed_size(engine)}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
         raise InputError(f"bench: the models take pictures of different sizes ({told}); export them with one --size")
-    return engines
+    return engines, unloaded
 
 
 def _has_fixed_size(engine: Engine) -> bool:
