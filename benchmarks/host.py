@@ -13,8 +13,11 @@ from ..optimize.errors import MissingExtraError
 
 __all__ = ["count_cpus", "describe_host", "need", "take_reason"]
 
-_NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
+_NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted")
 """How OpenVINO's messages begin: with places in its own source, and headings."""
+
+_CAUSE = "No conversion rule found"
+"""Where OpenVINO says this, the lines before it are consequences."""
 
 
 def count_cpus() -> int:
@@ -40,7 +43,8 @@ def take_reason(error: BaseException) -> str:
     """Return the first line of a runtime's error that tells something; the error's type where none does."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_NOISE)]
-    return (telling or lines or [type(error).__name__])[0].lstrip("- ").rstrip(".!")
+    causes = [line for line in telling if _CAUSE in line]
+    return (causes or telling or lines or [type(error).__name__])[0].lstrip("- ").rstrip(".!")
 
 
 def describe_host() -> dict[str, str]:

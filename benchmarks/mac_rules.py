@@ -34,6 +34,13 @@ def _convolve(weight: int, grouped: int = 0) -> Rule:
     return lambda shapes, made, _: prod(made) * prod(shapes[weight][1 + grouped :])
 
 
+def _deform(shapes: Sequence[Sides], made: Sides, attributes: Mapping[str, Any]) -> int:
+    """Every tap of every channel is sampled bilinearly where an offset says, then convolved."""
+    taps = prod(shapes[1][2:])
+    sampled = shapes[0][0] * shapes[0][1] * prod(made[2:]) * taps * 2**2
+    return sampled + prod(made) * prod(shapes[1][1:])
+
+
 def _convolve_back(weight: int, grouped: int = 0) -> Rule:
     """Weights (I, O / groups, *kernel): every input element is spread over O / groups and the kernel."""
     return lambda shapes, made, _: prod(shapes[0]) * prod(shapes[weight][1 + grouped :])
@@ -86,6 +93,7 @@ RULES: Mapping[str, Rule] = {
     "QLinearConv": _convolve(3),
     "ConvInteger": _convolve(1),
     "ConvTranspose": _convolve_back(1),
+    "DeformConv": _deform,
     "Gemm": _multiply_gemm,
     "QGemm": _multiply_gemm,
     "MatMul": _multiply_matrices,

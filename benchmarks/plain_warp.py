@@ -44,7 +44,9 @@ def plain_warps() -> Iterator[None]:
 def _sample_border(features: Tensor, grids: Tensor) -> Tensor:
     from torch.nn import functional as F
 
-    return F.grid_sample(features, grids, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(
+        features, grids.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def _warp(self: DeformableAttentionWarp, features: Tensor, grids: Tensor, attention: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ def _warp(self: DeformableAttentionWarp, features: Tensor, grids: Tensor, attent
     heads, height, width = attention.shape[1:]
     copies = torch.repeat_interleave(features, heads, 0)
     weights = torch.repeat_interleave(attention, channels, 1)
-    sampled = _sample_border(copies, grids.permute(0, 2, 3, 1)).reshape(batch, heads * channels, height, width)
+    sampled = _sample_border(copies, grids).reshape(batch, heads * channels, height, width)
     return sum(torch.split(sampled * weights, channels, 1))  # type: ignore[return-value]
 
 

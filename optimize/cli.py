@@ -262,12 +262,17 @@ def verify_command(
     require_psnr(difference, min_psnr, model)
 
 
-@app.command("inspect", epilog="Example: vtopt inspect int8.onnx")
-def inspect_command(file: AnyIn, *, json: Json = False) -> None:
-    """Show what a file is, what it holds, and every step that made it."""
+@app.command("inspect", epilog="Example: vtopt inspect int8.onnx --profile")
+def inspect_command(
+    file: AnyIn,
+    *,
+    profile: Annotated[bool, typer.Option("--profile", help="Also run ONNX, and show where its time goes.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a file is, what it holds, its warps, and every step that made it."""
     from .inspection import format_inspection, inspect_artifact
 
-    found = inspect_artifact(file)
+    found = inspect_artifact(file, profile=profile)
     print_json(found) if json else print(format_inspection(found))
 
 

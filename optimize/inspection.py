@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .artifacts import detect_kind, hash_artifact, list_files
 from .console import format_record, format_value, show_size
+from .errors import InputError
 from .provenance import NETWORK, Record, read_history, read_metadata
 
-__all__ = ["format_inspection", "inspect_artifact"]
+if TYPE_CHECKING:
+    from .warp import Warp
+
+__all__ = ["describe_warp", "format_inspection", "inspect_artifact", "profile_artifact"]
+
+SMALL_SHARE = 0.005
+"""Operators that take less of the time are not listed."""
 
 
-def inspect_artifact(path: Path) -> dict[str, Any]:
-    """Return what is known of an artifact; raises InputError when it cannot be read."""
+def inspect_artifact(path: Path, *, profile: bool = False) -> dict[str, Any]:
+    """Return what is known of an artifact, with `profile` also where its time goes.
+
+    Raises InputError when it cannot be read, or profiled.
+    """
     kind = detect_kind(path)
     found: dict[str, Any] = {
         "file": str(path),
@@ -30,6 +40,8 @@ def inspect_artifact(path: Path) -> dict[str, Any]:
         "openvino": _inspect_graph,
     }
     found |= inspectors[kind](path)
+    if profile:
+        found |= profile_artifact(path)
     return found | {"history": [vars(record) for record in read_history(path)]}
 
 
@@ -61,19 +73,62 @@ def _inspect_weights(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
+    from ..benchmarks.flops import count_macs
     from .onnx_files import load_onnx
     from .warp import find_warps, list_grid_nodes, name_nodes
 
     model = load_onnx(path)
     name_nodes(model)
     warps = find_warps(model)
+    counted = count_macs(model)
+    sampled = sum(counted.by_node.get(warp.name, 0) for warp in warps)
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), None)
     return {
         "opset": opset,
         "nodes": len(model.graph.node),
-        "warps": len(warps),
-        "nodes that make grids": len(list_grid_nodes(warps)) - len(warps),
         **_inspect_graph(path),
+        "nodes that make grids": len(list_grid_nodes(warps)) - len(warps),
+        "warps": [describe_warp(warp) for warp in warps],
+        "warps' share of MACs": round(sampled / counted.macs, 4) if counted.macs else None,
+    }
+
+
+def describe_warp(warp: Warp) -> str:
+    """Return a warp in a line: its node, heads, shapes, how it samples, and how much makes its grid."""
+    from ..benchmarks.feeds import write_shape
+
+    shapes = (write_shape(shape) if shape else "unknown" for shape in (warp.features_shape, warp.output_shape))
+    words = [
+        warp.op,
+        "1 head" if warp.heads == 1 else f"{warp.heads} heads",
+        " to ".join(shapes),
+        warp.mode,
+        f"padding {warp.padding_mode}" + (" by a clamped grid" if warp.clamped else ""),
+        f"align_corners {int(warp.align_corners)}",
+        f"grid of {len(warp.grid_nodes)} nodes from {len(warp.flow_heads)} flow heads",
+    ]
+    return f"{warp.name}: {', '.join(words)}" + (f", inside {warp.subgraph}" if warp.subgraph else "")
+
+
+def profile_artifact(path: Path, threads: int | None = None) -> dict[str, Any]:
+    """Return where the time of a run of ONNX on onnxruntime goes: milliseconds by operator, and the warps' share.
+
+    Raises InputError for another kind of file.
+    """
+    from ..benchmarks.op_times import measure_op_times
+    from .warp import WARP_OPS
+
+    if detect_kind(path) != "onnx":
+        raise InputError(f"{path}: only ONNX can be profiled, on onnxruntime; leave out --profile")
+    times = measure_op_times(path, threads=threads)
+    return {
+        "milliseconds": round(times.total_ms, 1),
+        "warps' share of time": round(times.share(*WARP_OPS), 4),
+        "time by operator": {
+            op: f"{ms:.1f} ms, {times.share(op):.1%}"
+            for op, ms in times.by_op.items()
+            if times.share(op) >= SMALL_SHARE
+        },
     }
 
 
@@ -102,7 +157,12 @@ def format_inspection(found: Mapping[str, Any]) -> str:
     lines = [f"{found['file']}: {found['kind']}, {show_size(found['bytes'])}"]
     hidden = {"file", "kind", "bytes", "history"}
     for key, value in found.items():
-        if key not in hidden and value not in (None, [], {}):
+        if key in hidden or value in (None, [], {}):
+            continue
+        if key == "warps":
+            lines.append(f"  {key:22} {len(value)}")
+            lines += [f"    {line}" for line in value]
+        else:
             lines.append(f"  {key:22} {format_value(value)}")
     for number, record in enumerate((Record(**entry) for entry in found["history"]), 1):
         settings = ", ".join(f"{key} {value}" for key, value in record.settings.items() if value is not None)

@@ -17,10 +17,11 @@ __all__ = [
     "Shape",
     "list_data_inputs",
     "list_readers",
-    "list_scopes",
+    "list_scoped_nodes",
     "read_constant",
     "read_graph",
     "read_shape",
+    "read_sides",
 ]
 
 Shape = tuple[int | None, ...]
@@ -50,16 +51,23 @@ def read_graph(model: ModelProto) -> ir.Model:
             value.shape = ir.Shape([ANALYSIS_BATCH, *value.shape[1:]])
             varies = True
     if varies:
-        for scope in list_scopes(graph):
-            for value in (output for node in scope for output in node.outputs):
-                value.shape = None
+        for value in (output for _, node in list_scoped_nodes(graph.graph) for output in node.outputs):
+            value.shape = None
     return ShapeInferencePass(data_prop=True, strict_mode=False)(graph).model
 
 
-def list_scopes(model: ir.Model) -> Iterator[ir.Graph]:
-    """Yield the graph and those inside its If, Loop and Scan nodes."""
-    yield model.graph
-    yield from model.graph.subgraphs()
+def list_scoped_nodes(graph: ir.Graph, scope: str = "") -> Iterator[tuple[str, ir.Node]]:
+    """Yield every node behind the name of the If, Loop or Scan it lies in, "" for those of the graph itself.
+
+    Nodes of a graph come in its order, those inside one of them behind them all.
+    """
+    import onnx_ir as ir
+
+    yield from ((scope, node) for node in graph)
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from list_scoped_nodes(attribute.as_graph(), str(node.name))
 
 
 def read_shape(value: ir.Value | None) -> Shape | None:
@@ -67,6 +75,14 @@ def read_shape(value: ir.Value | None) -> Shape | None:
     if value is None or value.shape is None:
         return None
     return tuple(side if isinstance(side, int) else None for side in value.shape)
+
+
+def read_sides(shape: Shape | None) -> tuple[int, ...]:
+    """Return a shape that is known to be known."""
+    assert shape is not None
+    sides = tuple(side for side in shape if side is not None)
+    assert len(sides) == len(shape)
+    return sides
 
 
 def read_constant(value: ir.Value | None) -> NDArray[np.generic] | None:

@@ -62,9 +62,10 @@ def _convert(source: Path) -> Model:
     try:
         return openvino.convert_model(source)
     except Exception as error:  # its frontends raise many kinds
-        raise InputError(
-            f"{source}: OpenVINO cannot convert it: {take_reason(error)}; run the ONNX model with onnxruntime"
-        ) from error
+        advice = "run the ONNX model with onnxruntime"
+        if "DeformConv" in str(error):
+            advice = "its warps were rewritten for onnxruntime; rewrite its parent with --runtime openvino"
+        raise InputError(f"{source}: OpenVINO cannot convert it: {take_reason(error)}; {advice}") from error
 
 
 def _save(model: Model, path: Path, metadata: Metadata, fp16: bool) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
 from .errors import InputError, UsageError
 from .onnx_files import check_onnx, load_onnx, save_onnx
+from .progress import track
 from .provenance import add_record, read_metadata
-from .rewrites import REWRITES, Runtime
-from .rewrites.proof import measure_sites
+from .rewrites import REWRITES, Runtime, load_rewrite
 from .verify import Difference, compare_artifacts
 from .warp import name_nodes
 
@@ -49,9 +48,11 @@ def rewrite_onnx(
 
     Raises UsageError for an unknown rewrite, InputError for a model that onnxruntime does not run.
     """
+    from ..benchmarks.engines import open_engine
+
     check_settings(only=only)
     model, before = load_onnx(source), read_metadata(source)
-    nodes_before = len(model.graph.node)
+    open_engine(source)  # a model that does not run is told before any work
     chosen = [name for name in REWRITES if only is None or name in only]
     with new_output(output, "onnx", force=force) as temporary:
 
@@ -60,10 +61,7 @@ def rewrite_onnx(
             check_onnx(temporary, full=True)
             return compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
 
-        difference = try_out(model)  # a model that does not run is told before any work
-        outcome = _Outcome(_prepare(model), difference)
-        for name in chosen:
-            outcome = _apply(name, outcome, runtime, try_out)
+        outcome = _rewrite(_prepare(model), chosen, runtime, try_out)
         metadata = add_record(
             before,
             "rewrite",
@@ -71,9 +69,9 @@ def rewrite_onnx(
             settings={"runtime": runtime, "only": only and ",".join(only), "pairs": pairs, "pair_count": pair_count},
             figures={
                 **{f"places_{name}": count for name, count in outcome.places.items()},
-                "nodes_before": nodes_before,
+                "nodes_before": len(model.graph.node),
                 "nodes": len(outcome.model.graph.node),
-                **outcome.difference.to_figures(),
+                **(outcome.difference.to_figures() if outcome.difference else {}),
             },
             notices=outcome.notices,
         )
@@ -87,41 +85,66 @@ def check_settings(*, only: Sequence[str] | None = None, **_: Any) -> None:
         raise UsageError(f"rewrite: there is no {', '.join(unknown)}; choose of {', '.join(REWRITES)}")
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The model so far, its pictures against the input's, how many places each rewrite changed, and what was not."""
+TryOut = Callable[["ModelProto"], Difference]
+
+
+class _Outcome(NamedTuple):
+    """A rewritten model, how many places each rewrite changed, what it left alone, and its pictures' difference."""
 
     model: ModelProto
-    difference: Difference
-    places: dict[str, int] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
-
-    def extend(self, name: str, places: int, reasons: Sequence[str], **changes: Any) -> _Outcome:
-        notices = tuple(f"{name}: {reason}" for reason in reasons)
-        return replace(self, places={**self.places, name: places}, notices=self.notices + notices, **changes)
+    places: dict[str, int]
+    notices: tuple[str, ...]
+    difference: Difference | None = None
 
 
-def _apply(name: str, before: _Outcome, runtime: Runtime, try_out: Callable[[ModelProto], Difference]) -> _Outcome:
-    """Apply one rewrite wherever it proves exact; keep what was before where the whole does not."""
-    skip: dict[str, str] = {}
+def _rewrite(model: ModelProto, names: Sequence[str], runtime: Runtime, try_out: TryOut) -> _Outcome:
+    """Apply the rewrites and compare pictures once; where those differ, go one by one and leave out the culprit."""
+    together = _judge(_apply_all(model, names, runtime), try_out)
+    if isinstance(together, _Outcome):
+        return together
+    kept = _Outcome(model, {}, ())
+    for name in names:
+        alone = _apply_all(kept.model, [name], runtime)
+        judged = _judge(alone, try_out) if alone.places[name] else alone
+        if isinstance(judged, str):
+            judged = _Outcome(kept.model, {name: 0}, (*alone.notices, f"{name}: not applied: {judged}"))
+        kept = _Outcome(judged.model, kept.places | judged.places, kept.notices + judged.notices)
+    return kept._replace(difference=try_out(kept.model))
+
+
+def _judge(outcome: _Outcome, try_out: TryOut) -> _Outcome | str:
+    """Return the outcome with its difference, or why it is not to be kept."""
+    try:
+        difference = try_out(outcome.model)
+    except InputError as error:
+        return str(error)
+    if not difference.max_relative <= MAX_RELATIVE_DIFFERENCE:
+        return f"pictures would differ by {difference.max_relative:.2g} of their largest value"
+    return outcome._replace(difference=difference)
+
+
+def _apply_all(model: ModelProto, names: Sequence[str], runtime: Runtime) -> _Outcome:
+    """Apply the rewrites one after the other, each wherever it proves exact."""
+    places, notices = {}, []
+    for name in track(names, "rewrite", total=len(names)):
+        model, places[name], reasons = _apply(name, model, runtime)
+        notices += [f"{name}: {reason}" for reason in reasons]
+    return _Outcome(model, places, tuple(notices))
+
+
+def _apply(name: str, model: ModelProto, runtime: Runtime) -> tuple[ModelProto, int, list[str]]:
+    """Return the model after one rewrite, at how many places it is now different, and why not at others."""
+    from .rewrites.proof import measure_sites
+
+    rewrite, skip = load_rewrite(name), dict[str, str]()
     while True:
-        rewriting = REWRITES[name](before.model, runtime, skip)
-        differences = measure_sites(before.model, rewriting.model, rewriting.sites)
-        wrong = {site: value for site, value in differences.items() if not value <= MAX_RELATIVE_DIFFERENCE}
+        rewriting = rewrite(model, runtime, skip)
+        measured = measure_sites(model, rewriting.model, rewriting.sites)
+        wrong = {site: value for site, value in measured.items() if not value <= MAX_RELATIVE_DIFFERENCE}
         if not wrong:
             break
         skip |= {site: f"{site}: would differ by {value:.2g} of the largest value" for site, value in wrong.items()}
-    reasons = [*_group_reasons(rewriting.left), *skip.values()]
-    if not rewriting.sites:
-        return before.extend(name, 0, reasons)
-    try:
-        difference = try_out(rewriting.model)
-    except InputError as error:
-        return before.extend(name, 0, [*reasons, f"not applied: {error}"])
-    if not difference.max_relative <= MAX_RELATIVE_DIFFERENCE:
-        fault = f"not applied: pictures would differ by {difference.max_relative:.2g} of their largest value"
-        return before.extend(name, 0, [*reasons, fault])
-    return before.extend(name, len(rewriting.sites), reasons, model=rewriting.model, difference=difference)
+    return rewriting.model, len(rewriting.sites), [*_group_reasons(rewriting.left), *skip.values()]
 
 
 def _group_reasons(left: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ A warp with K heads samples the same features at K places per pixel and adds the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from .onnx_graphs import (
     SHAPE_OPS,
     Shape,
     list_data_inputs,
-    list_scopes,
+    list_scoped_nodes,
     read_constant,
     read_graph,
     read_shape,
@@ -90,30 +90,29 @@ def find_warps(model: ModelProto) -> list[Warp]:
 
     Warps inside If, Loop and Scan come after those of the graph. `model` is not changed.
     """
-    graph = read_graph(model)
+    nodes = list(list_scoped_nodes(read_graph(model).graph))
+    order = [str(node.name) for _, node in nodes]
     return [
-        _read_warp(node, scope, graph)
-        for scope in list_scopes(graph)
-        for node in scope
+        _read_warp(node, scope, order)
+        for scope, node in nodes
         if node.op_type in WARP_OPS and node.domain in {"", "ai.onnx"}
     ]
 
 
-def _read_warp(node: ir.Node, scope: ir.Graph, graph: ir.Model) -> Warp:
+def _read_warp(node: ir.Node, scope: str, order: Sequence[str]) -> Warp:
     grid = node.inputs[WARP_OPS[node.op_type]]
     assert grid is not None
     upstream = _walk_upstream(grid)
-    order = [name for each in list_scopes(graph) for name in (found.name for found in each) if name in upstream]
-    found = _read_deform(node) if node.op_type == "DeformConv" else _read_grid_sample(node)
+    names = tuple(name for name in order if name in upstream)
     return Warp(
         name=str(node.name),
         op=node.op_type,
         grid=str(grid.name),
         grid_shape=read_shape(grid),
-        grid_nodes=tuple(str(name) for name in order),
-        flow_heads=tuple(str(name) for name in order if upstream[name].op_type in FEATURE_OPS),
-        subgraph=str(scope.parent_node.name) if scope is not graph.graph and scope.parent_node else "",
-        **found,
+        grid_nodes=names,
+        flow_heads=tuple(name for name in names if upstream[name].op_type in FEATURE_OPS),
+        subgraph=scope,
+        **(_read_deform(node) if node.op_type == "DeformConv" else _read_grid_sample(node)),
     )
 
 
@@ -123,23 +122,23 @@ def _read_grid_sample(node: ir.Node) -> dict[str, Any]:
     mode = node.attributes.get_string("mode", "bilinear")
     padding_mode = node.attributes.get_string("padding_mode", "zeros")
     align_corners = bool(node.attributes.get_int("align_corners", 0))
-    heads = find_heads(node) or Heads(1, features, None, node.outputs[0])
-    shape = read_shape(heads.features)
+    found = find_heads(node) or Heads(1, features, None, node.outputs[0])
+    shape = read_shape(found.features)
     limits = None if shape is None or None in shape[2:] else _find_limits(shape, align_corners)
-    places = _find_places(grid, heads, limits if padding_mode == "zeros" else None)
+    places = _find_places(grid, found, limits if padding_mode == "zeros" else None)
     return {
         "mode": MODES.get(mode, mode),
         "padding_mode": "border" if places.clamped else padding_mode,
         "clamped": places.clamped,
         "align_corners": align_corners,
-        "features": str(heads.features.name),
+        "features": str(found.features.name),
         "places": str(places.value.name),
         "planar": places.planar,
-        "output": str(heads.output.name),
-        "heads": heads.count,
-        "attention": str(heads.attention.name) if heads.attention else "",
+        "output": str(found.output.name),
+        "heads": found.heads,
+        "attention": str(found.attention.name) if found.attention else "",
         "features_shape": shape,
-        "output_shape": read_shape(heads.output),
+        "output_shape": read_shape(found.output),
         "places_shape": read_shape(places.value),
     }
 
@@ -179,10 +178,10 @@ class _Places(NamedTuple):
     clamped: bool
 
 
-def _find_places(grid: ir.Value, heads: Heads, limits: tuple[float, ...] | None) -> _Places:
+def _find_places(grid: ir.Value, warp: Heads, limits: tuple[float, ...] | None) -> _Places:
     """Return the grid before it was laid out as the node reads it, and clamped to `limits`."""
-    batch, _, height, width = read_shape(heads.output) or (None,) * 4
-    planes = (batch * heads.count, 2, height, width) if batch and height and width else None
+    batch, _, height, width = read_shape(warp.output) or (None,) * 4
+    planes = (batch * warp.heads, 2, height, width) if batch and height and width else None
     current, found, bounds = grid, _Places(grid, False, False), set[int]()
     while (node := current.producer()) is not None and len(inputs := list_data_inputs(node)) == 1:
         if node.op_type in CLAMP_OPS and limits:

@@ -30,7 +30,7 @@ MAX_SUM_NODES = 200
 class Heads(NamedTuple):
     """A warp of K heads, from the features before they are copied to the sum of what was sampled."""
 
-    count: int
+    heads: int
     features: ir.Value
     attention: ir.Value | None
     output: ir.Value
@@ -40,7 +40,7 @@ def find_heads(sampler: ir.Node) -> Heads | None:
     """Return the heads of a GridSample whose samples are weighted and added, None for one that warps once."""
     copies, sampled = sampler.inputs[0], sampler.outputs[0]
     shape, copied = read_shape(sampled), read_shape(copies)
-    if shape is None or copied is None or None in shape or None in copied or len(shape) != 4:
+    if copies is None or shape is None or copied is None or None in shape or None in copied or len(shape) != 4:
         return None
     product = _find_product(sampled)
     if product is None:
@@ -114,7 +114,7 @@ def _find_sum(weighted: ir.Value, wanted: Shape) -> ir.Value | None:
         if node.op_type not in SUM_OPS:
             return None
         added = set(list_data_inputs(node))
-        if not added <= open_values or any(list_readers(value) != [node] for value in added):
+        if not added <= open_values or any(value.is_graph_output() or list_readers(value) != [node] for value in added):
             return None
         open_values -= added
         open_values |= {value for value in node.outputs if value.consumers() or value.is_graph_output()}

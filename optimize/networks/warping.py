@@ -13,16 +13,18 @@ from torch.nn import functional as F
 __all__ = ["DeformableAttentionWarp", "compose_grids", "offsets_to_grids", "sample_border"]
 
 
-def sample_border(features: Tensor, grids: Tensor) -> Tensor:
-    """Sample `features` (N, C, H, W) bilinearly at `grids` (N, H', W', 2); outside, the border repeats.
+def sample_border(features: Tensor, grids: Tensor, heads: int = 1) -> Tensor:
+    """Sample `features` (N, C, H, W) bilinearly at `grids` (N * heads, 2, H', W'); outside, the border repeats.
 
-    Written as a clamped grid with zero padding, which for bilinear sampling equals padding_mode="border"
-    and which, unlike it, has a fast kernel in onnxruntime.
+    Returns (N, C, heads * H', W'): heads are stacked along the height. Written as a clamped grid with zero padding,
+    which for bilinear sampling equals padding_mode="border" and which, unlike it, has a fast kernel in onnxruntime.
     """
     height, width = features.shape[2:]
-    limit = torch.tensor([1 - 1 / width, 1 - 1 / height], dtype=grids.dtype, device=grids.device)
-    grids = torch.minimum(torch.maximum(grids, -limit), limit)
-    return F.grid_sample(features, grids, mode="bilinear", padding_mode="zeros", align_corners=False)
+    limit = torch.tensor([1 - 1 / width, 1 - 1 / height], dtype=grids.dtype, device=grids.device).view(1, 2, 1, 1)
+    points = torch.minimum(torch.maximum(grids, -limit), limit).permute(0, 2, 3, 1)
+    if heads > 1:
+        points = points.reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
+    return F.grid_sample(features, points, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def offsets_to_grids(offsets: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def compose_grids(before: Tensor | None, grids: Tensor) -> Tensor:
     """Return `before` sampled at `grids`, both (N * K, 2, H, W); `grids` itself when nothing came before."""
     if before is None:
         return grids
-    return sample_border(before, grids.permute(0, 2, 3, 1))
+    return sample_border(before, grids)
 
 
 class DeformableAttentionWarp(nn.Module):
@@ -58,6 +60,5 @@ class DeformableAttentionWarp(nn.Module):
         """Return (N, C, H, W) from features (N, C, H, W), grids (N * K, 2, H, W), attention (N, K, H, W)."""
         channels = features.shape[1]
         heads, height, width = attention.shape[1:]
-        stacked = grids.permute(0, 2, 3, 1).reshape(-1, heads * height, width, 2)
-        sampled = sample_border(features, stacked).reshape(-1, channels, heads, height, width)
+        sampled = sample_border(features, grids, heads).reshape(-1, channels, heads, height, width)
         return (sampled * attention.unsqueeze(1)).sum(2)

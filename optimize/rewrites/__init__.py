@@ -1,26 +1,30 @@
-"""Rewrites of warps, one file each: exact algebra, for speed."""
+"""Rewrites of warps, one file each: exact algebra, for speed. REWRITES lists them."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
-from .heads import merge_heads
-from .padding import clamp_padding
-from .pointwise import sink_convolutions
 from .sites import Rewriting, Runtime, Site
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["REWRITES", "Rewrite", "Rewriting", "Runtime", "Site"]
+__all__ = ["REWRITES", "Rewrite", "Rewriting", "Runtime", "Site", "load_rewrite"]
 
 Rewrite = Callable[["ModelProto", Runtime, Collection[str]], Rewriting]
 """(model, runtime, names of sites to leave alone) -> what it became. The model is not changed."""
 
-REWRITES: Mapping[str, Rewrite] = {
-    "pointwise": sink_convolutions,
-    "heads": merge_heads,
-    "padding": clamp_padding,
+REWRITES: Mapping[str, str] = {
+    "pointwise": "pointwise:sink_convolutions",
+    "heads": "heads:merge_heads",
+    "padding": "padding:clamp_padding",
 }
-"""In the order they are applied: each knows the form that the one before leaves."""
+"""Name -> module:function beside this file, in the order they are applied: each knows what those before it leave."""
+
+
+def load_rewrite(name: str) -> Rewrite:
+    """Import and return a rewrite; raises KeyError for an unknown name."""
+    module, function = REWRITES[name].split(":")
+    return getattr(importlib.import_module(f".{module}", __package__), function)

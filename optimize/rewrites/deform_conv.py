@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ..onnx_graphs import read_sides
 from ..warp import Warp
 
 if TYPE_CHECKING:
@@ -17,12 +18,15 @@ DEFORM_OPSET = 19
 
 
 def fits_deform(warp: Warp) -> bool:
-    """Tell whether a deformable convolution samples as the warp does: bilinear, zeros or border, not smaller."""
+    """Tell whether a deformable convolution samples as the warp does: bilinear, padding zeros or border.
+
+    Its shapes must be known. It makes no output much smaller than the features: it would need negative padding.
+    """
     if warp.mode != "bilinear" or warp.padding_mode == "reflection":
         return False
-    _, _, rows, columns = warp.features_shape or (0,) * 4
-    _, _, height, width = warp.output_shape or (0,) * 4
-    return bool(rows and columns and height and width) and height >= rows and width + warp.heads > columns
+    _, _, rows, columns = read_sides(warp.features_shape)
+    _, _, height, width = read_sides(warp.output_shape)
+    return height >= rows and width + warp.heads > columns
 
 
 @cache

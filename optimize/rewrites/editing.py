@@ -74,16 +74,18 @@ class Editor:
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         name, old.name = old.name, self._make_name("replaced")
         new.name = name
+        self._values[name] = new
         if new.shape is None:
             new.shape, new.type = old.shape, old.type
 
     def finish(self) -> ModelProto:
         """Return the changed model, without the nodes and constants that nothing reads any more."""
         import onnx_ir as ir
-        from onnx_ir.passes.common import RemoveUnusedNodesPass
+        from onnx_ir.passes.common import DeduplicateInitializersPass, RemoveUnusedNodesPass
 
         self._model.graph.sort()
         RemoveUnusedNodesPass()(self._model)
+        DeduplicateInitializersPass()(self._model)
         return ir.to_proto(self._model)
 
     def _make_constant(self, array: np.ndarray, op: str) -> ir.Value:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..onnx_graphs import read_sides
 from .grids import lay_out_points
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def sample_once(editor: Editor, warp: Warp, features: ir.Value, channels: int) -
 
 def stack_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) -> ir.Value:
     """Stack the K grids along the height: one GridSample makes (N, C, K H, W), which is weighted and added."""
-    _, _, height, width = _read_sides(warp)
+    _, _, height, width = read_sides(warp.output_shape)
     points = lay_out_points(editor, warp, editor.find(warp.places))
     sampled = _sample(editor, warp, features, editor.reshape(points, -1, warp.heads * height, width, 2))
     sampled = editor.reshape(sampled, -1, channels, warp.heads, height * width)
@@ -44,7 +45,7 @@ def stack_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) -
 
 def separate_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) -> ir.Value:
     """Sample once per head and add as they come: no more than one head's samples are in memory."""
-    _, _, height, width = _read_sides(warp)
+    _, _, height, width = read_sides(warp.output_shape)
     ones = np.ones(warp.heads, np.int64)
     points = lay_out_points(editor, warp, editor.find(warp.places))
     points = editor.reshape(points, -1, warp.heads, height, width * 2)
@@ -65,8 +66,8 @@ def deform_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) 
     Its taps are the heads, its offsets lead from pixel and tap to where the head looks, its mask is attention
     (Zhu et al., "Deformable ConvNets v2", CVPR 2019). It pads with zeros: a warp with border is clamped.
     """
-    _, _, height, width = _read_sides(warp)
-    rows, columns = warp.features_shape[2:]  # type: ignore[index]
+    _, _, height, width = read_sides(warp.output_shape)
+    _, _, rows, columns = read_sides(warp.features_shape)
     taps = warp.heads
     planes = editor.find(warp.places)
     if not warp.planar:
@@ -76,10 +77,9 @@ def deform_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) 
     x, y = editor.add_outputs("Split", 2, planes, np.ones(2, np.int64), axis=2)
     x = _find_pixels(editor, warp, x, columns)
     y = _find_pixels(editor, warp, y, rows)
-    x = editor.add(
-        "Sub", x, _number_places(np.arange(width)[None, :] + np.arange(taps)[:, None], (1, taps, 1, 1, width))
-    )
-    y = editor.add("Sub", y, _number_places(np.arange(height), (1, 1, 1, height, 1)))
+    own_x = (np.arange(width) + np.arange(taps)[:, None]).astype(np.float32).reshape(1, taps, 1, 1, width)
+    own_y = np.arange(height, dtype=np.float32).reshape(1, 1, 1, height, 1)
+    x, y = editor.add("Sub", x, own_x), editor.add("Sub", y, own_y)
     offsets = editor.reshape(editor.add("Concat", y, x, axis=2), -1, 2 * taps, height, width)
     ones = np.ones((channels, 1, 1, taps), np.float32)
     none = np.zeros(channels, np.float32)
@@ -101,17 +101,6 @@ def _find_pixels(editor: Editor, warp: Warp, coordinates: ir.Value, size: int) -
     if warp.padding_mode == "zeros":
         return pixels
     return editor.add("Clip", pixels, np.array(0, np.float32), np.array(size - 1, np.float32))
-
-
-def _number_places(numbers: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return numbers.astype(np.float32).reshape(shape)
-
-
-def _read_sides(warp: Warp) -> tuple[int, int, int, int]:
-    assert warp.output_shape is not None
-    batch, channels, height, width = warp.output_shape
-    assert batch and channels and height and width
-    return batch, channels, height, width
 
 
 def _sample(editor: Editor, warp: Warp, features: ir.Value, grid: ir.Value) -> ir.Value:

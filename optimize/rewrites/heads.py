@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ..onnx_graphs import read_sides
 from ..warp import Warp, find_warps
 from .deform_conv import DEFORM_OPSET, fits_deform, has_kernel, raise_opset
 from .editing import Editor
@@ -37,7 +38,7 @@ def merge_heads(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> R
         if form == "stacked" and node.inputs[0] is editor.find(warp.features):
             continue
         editor.prefix = warp.name
-        channels = (warp.features_shape or ())[1]
+        channels = read_sides(warp.features_shape)[1]
         made = FORMS[form](editor, warp, editor.find(warp.features), channels)
         sites.append(Site(warp.name, warp.output, (warp.features, warp.attention), grids=(warp.places,)))
         editor.replace(editor.find(warp.output), made)

@@ -26,12 +26,14 @@ def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) ->
     For onnxruntime alone: OpenVINO samples at one speed whatever the padding. Features may have any size, fixed
     or not.
     """
+    if runtime == "openvino":
+        return Rewriting(model)
     editor = Editor(model)
     sites, left = [], []
     for warp in find_warps(model):
         if warp.name in skip or warp.op != "GridSample" or _is_fast(warp):
             continue
-        if reason := _find_obstacle(warp, runtime):
+        if reason := _find_obstacle(warp):
             left.append(f"{warp.name}: {reason}")
             continue
         editor.prefix = warp.name
@@ -41,8 +43,10 @@ def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) ->
             grid = editor.reshape(grid, -1, *(side or 0 for side in warp.grid_shape[1:]))
         sampled = node.outputs[0]
         attributes = {"mode": node.attributes.get_string("mode", "bilinear")}
-        made = editor.add("GridSample", node.inputs[0], grid, padding_mode="zeros", align_corners=0, **attributes)
-        sites.append(Site(warp.name, str(sampled.name), (str(node.inputs[0].name),), grids=(warp.places,)))
+        features = node.inputs[0]
+        assert features is not None
+        made = editor.add("GridSample", features, grid, padding_mode="zeros", align_corners=0, **attributes)
+        sites.append(Site(warp.name, str(sampled.name), (str(features.name),), grids=(warp.places,)))
         editor.replace(sampled, made)
     return Rewriting(editor.finish(), tuple(sites), tuple(left))
 
@@ -52,10 +56,8 @@ def _is_fast(warp: Warp) -> bool:
     return zeros and not warp.align_corners and warp.mode == "bilinear"
 
 
-def _find_obstacle(warp: Warp, runtime: Runtime) -> str:
+def _find_obstacle(warp: Warp) -> str:
     """Return why a warp is to be left alone, "" where it is not."""
-    if runtime != "onnxruntime":
-        return f"padding {warp.padding_mode} costs nothing on {runtime}"
     if warp.subgraph:
         return f"lies inside {warp.subgraph}; warps in If, Loop and Scan are left alone"
     if warp.mode != "bilinear":

@@ -45,7 +45,7 @@ class _Group(NamedTuple):
 
 
 def sink_convolutions(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> Rewriting:
-    """Move 1x1 convolutions that widen the features of a warp behind it, and merge them with one that follows.
+    """Move 1x1 convolutions that do not narrow the features of a warp behind it, and merge them with one that follows.
 
     On the way the warp takes a form that copies no features.
     """
@@ -60,6 +60,8 @@ def sink_convolutions(model: ModelProto, runtime: Runtime, skip: Collection[str]
         group = _make_group(warps, total, convolutions, values)
         if isinstance(group, str):
             left.append(f"{_join_names(warps)}: {group}")
+            continue
+        if not _is_gain(group):
             continue
         editor.prefix = warps[0].name
         sites.append(_describe(group))
@@ -77,7 +79,7 @@ def _group_by_sum(
     """Yield warps that are added to each other and to nothing else first, and what they add up to."""
     waiting = {warp.output: warp for warp in warps if warp.output in values and not warp.subgraph}
     while waiting:
-        output, first = next(iter(waiting.items()))
+        output = next(iter(waiting))
         members, total = [waiting.pop(output)], values[output]
         while (readers := list_readers(total)) and len(readers) == 1 and readers[0].op_type == "Add":
             others = [value for value in readers[0].inputs if value is not total and value is not None]
@@ -100,7 +102,7 @@ def _is_pointwise(node: ir.Node | None) -> bool:
 
 
 def _is_widening(node: ir.Node | None) -> bool:
-    return node is not None and _is_pointwise(node) and len(_read_weight(node)) > _read_weight(node).shape[1]
+    return node is not None and _is_pointwise(node) and len(_read_weight(node)) >= _read_weight(node).shape[1]
 
 
 def _read_weight(node: ir.Node) -> np.ndarray:
@@ -141,6 +143,12 @@ def _make_group(
     readers = list_readers(total)
     after = readers[0] if len(readers) == 1 and _is_pointwise(readers[0]) and not total.is_graph_output() else None
     return _Group(warps, total, found, softmax if whole else None, after)
+
+
+def _is_gain(group: _Group) -> bool:
+    """Tell whether fewer channels are warped, or fewer convolutions are left."""
+    outputs, inputs = _read_weight(group.convolutions[0]).shape
+    return inputs < outputs or len(group.convolutions) > 1 or group.after is not None
 
 
 def _describe(group: _Group) -> Site:

@@ -87,4 +87,5 @@ def _run_site(model: ModelProto, site: Site, feeds: Arrays) -> NDArray[np.float3
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = ort.InferenceSession(region.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([site.output], {value.name: feeds[value.name] for value in session.get_inputs()})[0]
+    made = session.run([site.output], {value.name: feeds[value.name] for value in session.get_inputs()})
+    return np.asarray(made[0])

@@ -146,7 +146,7 @@ def test_every_warp_of_an_export_is_found(small_onnx: Path) -> None:
     warps = find_warps(model)
     nodes = {node.name: node for node in model.graph.node}
     assert [warp.name for warp in warps] == [n.name for n in model.graph.node if n.op_type == "GridSample"]
-    assert all((warp.mode, warp.padding_mode) == ("bilinear", "zeros") for warp in warps)
+    assert all((warp.mode, warp.padding_mode, warp.clamped) == ("bilinear", "border", True) for warp in warps)
     assert all(warp.flow_heads for warp in warps)
     convolutions = {name for name, node in nodes.items() if node.op_type == "Conv"}
     heads = {name for warp in warps for name in warp.flow_heads}

@@ -290,10 +290,12 @@ def test_the_published_picture_is_one_of_the_ensemble(name: str, seeded: Any) ->
     assert low - (high - low) <= reference <= ensemble.limit
 
 
-def _sample_as(padding: str, corners: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda features, grids: F.grid_sample(
-        features, grids, mode="bilinear", padding_mode=padding, align_corners=corners
-    )
+def _sample_as(padding: str, corners: bool) -> Callable[..., Tensor]:
+    def sample(features: Tensor, grids: Tensor, heads: int = 1) -> Tensor:
+        points = grids.permute(0, 2, 3, 1).reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
+        return F.grid_sample(features, points, mode="bilinear", padding_mode=padding, align_corners=corners)
+
+    return sample
 
 
 def _swap_x_and_y(offsets: Tensor) -> Tensor:

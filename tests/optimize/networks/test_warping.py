@@ -89,15 +89,16 @@ def _list_places(size: int) -> list[float]:
 def test_sample_border_equals_padding_with_the_border(height: int, width: int) -> None:
     features = _draw(1, CHANNELS, height, width)
     x, y = (torch.tensor(_list_places(size), dtype=torch.float64) for size in (width, height))
-    grids = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
-    torch.testing.assert_close(sample_border(features, grids), _sample_published(features, grids), **TOLERANCE)
+    grids = torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+    expected = _sample_published(features, grids.permute(0, 2, 3, 1))
+    torch.testing.assert_close(sample_border(features, grids), expected, **TOLERANCE)
 
 
 def test_sample_border_equals_padding_with_the_border_in_float32() -> None:
     features = _draw(2, CHANNELS, 96, 128).float()
-    grids = _draw(2, 50, 60, 2, seed=1).float()
+    grids = _draw(2, 2, 50, 60, seed=1).float()
     largest = features.abs().max()
-    difference = (sample_border(features, grids) - _sample_published(features, grids)).abs().max()
+    difference = (sample_border(features, grids) - _sample_published(features, grids.permute(0, 2, 3, 1))).abs().max()
     assert difference <= 1e-5 * largest
 
 
