@@ -1,4 +1,4 @@
-"""The forms of a warp with K heads that copy no features; which is fast depends on the runtime.
+"""The forms of a warp with K heads that copy no features; which is fastest depends on the runtime.
 
 Each function adds nodes for features (N, C, h, w), places and attention (N, K, H, W) of the warp, and returns the
 weighted sum (N, C, H, W).
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..onnx_graphs import read_sides
-from .grids import lay_out_points
+from .grids import prepare_sampling
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,16 +27,17 @@ Form = Callable[["Editor", "Warp", "ir.Value", int], "ir.Value"]
 
 
 def sample_once(editor: Editor, warp: Warp, features: ir.Value, channels: int) -> ir.Value:
-    """One head: a GridSample as it was."""
-    grid = lay_out_points(editor, warp, editor.find(warp.places))
-    return _sample(editor, warp, features, grid)
+    """One head: one GridSample."""
+    points, attributes = prepare_sampling(editor, warp)
+    return editor.add("GridSample", features, points, **attributes)
 
 
 def stack_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) -> ir.Value:
     """Stack the K grids along the height: one GridSample makes (N, C, K H, W), which is weighted and added."""
     _, _, height, width = read_sides(warp.output_shape)
-    points = lay_out_points(editor, warp, editor.find(warp.places))
-    sampled = _sample(editor, warp, features, editor.reshape(points, -1, warp.heads * height, width, 2))
+    points, attributes = prepare_sampling(editor, warp)
+    points = editor.reshape(points, -1, warp.heads * height, width, 2)
+    sampled = editor.add("GridSample", features, points, **attributes)
     sampled = editor.reshape(sampled, -1, channels, warp.heads, height * width)
     attention = editor.reshape(editor.find(warp.attention), -1, 1, warp.heads, height * width)
     summed = editor.add("ReduceSum", editor.add("Mul", sampled, attention), np.array([2], np.int64), keepdims=0)
@@ -47,13 +48,13 @@ def separate_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int
     """Sample once per head and add as they come: no more than one head's samples are in memory."""
     _, _, height, width = read_sides(warp.output_shape)
     ones = np.ones(warp.heads, np.int64)
-    points = lay_out_points(editor, warp, editor.find(warp.places))
+    points, attributes = prepare_sampling(editor, warp)
     points = editor.reshape(points, -1, warp.heads, height, width * 2)
     grids = editor.add_outputs("Split", warp.heads, points, ones, axis=1)
     weights = editor.add_outputs("Split", warp.heads, editor.find(warp.attention), ones, axis=1)
     total: ir.Value | None = None
     for grid, weight in zip(grids, weights, strict=True):
-        sampled = _sample(editor, warp, features, editor.reshape(grid, -1, height, width, 2))
+        sampled = editor.add("GridSample", features, editor.reshape(grid, -1, height, width, 2), **attributes)
         weighted = editor.add("Mul", sampled, weight)
         total = weighted if total is None else editor.add("Add", total, weighted)
     assert total is not None
@@ -101,19 +102,6 @@ def _find_pixels(editor: Editor, warp: Warp, coordinates: ir.Value, size: int) -
     if warp.padding_mode == "zeros":
         return pixels
     return editor.add("Clip", pixels, np.array(0, np.float32), np.array(size - 1, np.float32))
-
-
-def _sample(editor: Editor, warp: Warp, features: ir.Value, grid: ir.Value) -> ir.Value:
-    """Sample as the warp's node does; where its grid was clamped, with the padding that stands for that."""
-    node = editor.find_node(warp.name)
-    return editor.add(
-        "GridSample",
-        features,
-        grid,
-        mode=node.attributes.get_string("mode", "bilinear"),
-        padding_mode=warp.padding_mode,
-        align_corners=int(warp.align_corners),
-    )
 
 
 FORMS: Mapping[str, Form] = {"stacked": stack_heads, "separate": separate_heads, "deformable": deform_heads}

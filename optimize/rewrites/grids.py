@@ -6,7 +6,7 @@ from edge to edge of their outer pixels, with 1 from centre to centre.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,27 @@ if TYPE_CHECKING:
     from ..warp import Warp
     from .editing import Editor
 
-__all__ = ["lay_out_points", "pad_by_clamping"]
+__all__ = ["Sampling", "pad_by_clamping", "prepare_sampling"]
 
 
-def lay_out_points(editor: Editor, warp: Warp, places: ir.Value) -> ir.Value:
-    """Return the places as a GridSample reads them, (N K, H, W, 2) for planes, else as they are."""
-    return editor.add("Transpose", places, perm=[0, 2, 3, 1]) if warp.planar else places
+class Sampling(NamedTuple):
+    """A grid (.., 2) as GridSample reads it, and the attributes it is to be sampled with."""
+
+    points: ir.Value
+    attributes: dict[str, str | int]
+
+
+def prepare_sampling(editor: Editor, warp: Warp) -> Sampling:
+    """Return how the warp samples, in the form with a fast kernel where there is one (bilinear).
+
+    Points are (N K, H, W, 2) where the warp's places are planes, else laid out as its node reads them.
+    """
+    places, padding, corners = editor.find(warp.places), warp.padding_mode, int(warp.align_corners)
+    if warp.mode == "bilinear":
+        places, padding, corners = pad_by_clamping(editor, warp, places), "zeros", 0
+    points = editor.add("Transpose", places, perm=[0, 2, 3, 1]) if warp.planar else places
+    mode = editor.find_node(warp.name).attributes.get_string("mode", "bilinear")
+    return Sampling(points, {"mode": mode, "padding_mode": padding, "align_corners": corners})
 
 
 def pad_by_clamping(editor: Editor, warp: Warp, places: ir.Value) -> ir.Value:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..warp import Warp, find_warps
 from .editing import Editor
-from .grids import lay_out_points, pad_by_clamping
+from .grids import prepare_sampling
 from .sites import Rewriting, Runtime, Site
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ __all__ = ["clamp_padding"]
 def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> Rewriting:
     """Give every bilinear GridSample padding zeros and align_corners 0, its grid clamped to sample the same.
 
-    For onnxruntime alone: OpenVINO samples at one speed whatever the padding. Features may have any size, fixed
-    or not.
+    For OpenVINO too, which samples every padding at one speed, so that the file is fast on both. Features may have
+    any size, fixed or not.
     """
-    if runtime == "openvino":
-        return Rewriting(model)
     editor = Editor(model)
     sites, left = [], []
     for warp in find_warps(model):
@@ -38,16 +36,13 @@ def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) ->
             continue
         editor.prefix = warp.name
         node = editor.find_node(warp.name)
-        grid = lay_out_points(editor, warp, pad_by_clamping(editor, warp, editor.find(warp.places)))
-        if warp.planar and warp.heads > 1 and warp.grid_shape:
-            grid = editor.reshape(grid, -1, *(side or 0 for side in warp.grid_shape[1:]))
-        sampled = node.outputs[0]
-        attributes = {"mode": node.attributes.get_string("mode", "bilinear")}
-        features = node.inputs[0]
+        features, sampled = node.inputs[0], node.outputs[0]
         assert features is not None
-        made = editor.add("GridSample", features, grid, padding_mode="zeros", align_corners=0, **attributes)
+        points, attributes = prepare_sampling(editor, warp)
+        if warp.planar and warp.heads > 1 and warp.grid_shape:
+            points = editor.reshape(points, -1, *(side or 0 for side in warp.grid_shape[1:]))
         sites.append(Site(warp.name, str(sampled.name), (str(features.name),), grids=(warp.places,)))
-        editor.replace(sampled, made)
+        editor.replace(sampled, editor.add("GridSample", features, points, **attributes))
     return Rewriting(editor.finish(), tuple(sites), tuple(left))
 
 
