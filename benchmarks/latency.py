@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..optimize.errors import InputError
+from ..optimize.progress import track
 
 if TYPE_CHECKING:
     from .engines import Engine
 
-__all__ = ["Latency", "measure_latency", "summarize_times"]
+__all__ = ["Latency", "count_rounds", "measure_latency", "summarize_times"]
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -77,6 +78,17 @@ def measure_latency(
     return {
         name: summarize_times(times[name][warmup:], engines[name], warmup, _find_batch(feeds[name])) for name in names
     }
+
+
+def count_rounds(label: str, total: int) -> Callable[[int, int], None]:
+    """Return what `measure_latency` calls after each round: it moves a progress bar."""
+    rounds = track(range(total), label, total=total)
+    next(rounds)
+
+    def advance(done: int, of: int) -> None:
+        next(rounds, None)
+
+    return advance
 
 
 def summarize_times(times_ns: list[int], engine: Engine, warmup: int, batch: int) -> Latency:

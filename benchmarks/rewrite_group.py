@@ -13,7 +13,7 @@ from ..optimize.progress import track
 from .engines import Engine, open_engine
 from .forms import ALL, EAGER, PLAIN, Variant
 from .host import need
-from .latency import Latency, measure_latency
+from .latency import Latency, count_rounds, measure_latency
 from .op_times import OpTimes, measure_op_times
 from .peak_memory import PeakMemory, measure_peak_memory
 from .plain_warp import plain_warps
@@ -78,7 +78,7 @@ def measure_group(task: Task, variants: Sequence[Variant], feeds: Feeds) -> Grou
             dict.fromkeys(engines, feeds),
             runs=task.runs,
             warmup=task.warmup,
-            progress=_count_rounds(f"{task.title}: latency", task.runs + task.warmup),
+            progress=count_rounds(f"{task.title}: latency", task.runs + task.warmup),
         )
         del engines
     op_times = _measure_ops(task, latency, feeds)
@@ -177,17 +177,6 @@ def _find_difference(expected: Mapping[str, np.ndarray], made: Mapping[str, np.n
     """Return the largest difference of any output, as a share of that output's largest value."""
     pairs = zip(expected.values(), made.values(), strict=True)
     return max(float(np.abs(a - b).max() / (np.abs(a).max() or 1.0)) for a, b in pairs)
-
-
-def _count_rounds(label: str, total: int) -> Callable[[int, int], None]:
-    """Return what `measure_latency` calls after each round: it moves a progress bar."""
-    rounds = track(range(total), label, total=total)
-    next(rounds)
-
-    def advance(done: int, of: int) -> None:
-        next(rounds, None)
-
-    return advance
 
 
 def _measure_ops(task: Task, variants: Mapping[Variant, object], feeds: Feeds) -> dict[Variant, OpTimes]:

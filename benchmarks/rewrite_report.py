@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..optimize.errors import InputError, OutputError
+from ..optimize.errors import InputError
+from .csv_files import check_csv, save_csv
 from .host import describe_host
 from .rewrite_group import Group
 from .tables import format_table, to_json_value
@@ -110,28 +111,8 @@ def _shorten(op_rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [*large, {**total, "operation": OTHER, **sums}, total]
 
 
-def check_csv(path: Path, *, force: bool = False) -> None:
-    """Raise OutputError when a CSV cannot go there: before hours of measuring, not after."""
-    if path.suffix != ".csv":
-        raise OutputError(f"{path}: the suffix must be .csv; name it {path.stem}.csv")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already; choose another name or pass --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it or choose another")
-
-
 def write_csv(groups: Sequence[Group], path: Path) -> Path:
-    """Write all rows to `path`, with the conditions as columns; the file is all of the old or all of the new."""
+    """Write all rows to `path`, with the conditions as columns."""
     conditions = _list_versions()
     rows = [{**row, **conditions} for group in groups for row in group.rows]
-    draft = path.with_name(f".vtopt-{path.name}")
-    try:
-        draft.write_text(format_table(rows, (*COLUMNS, *HOW_COLUMNS, *conditions), "csv"), encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another folder") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return save_csv(rows, (*COLUMNS, *HOW_COLUMNS, *conditions), path)

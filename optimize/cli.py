@@ -204,6 +204,43 @@ def rewrites_command(
     print(format_rewrites(groups, as_json=json), end="")
 
 
+@bench.command("forms", epilog="Example: vtopt bench forms --case 256x128x96 --threads 2 --output forms.csv")
+def forms_command(
+    *,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHANNELSxHEIGHTxWIDTH", help="Repeatable. Default: the warps of SDAFN_plus.", show_default=False
+        ),
+    ] = None,
+    heads: Annotated[int, typer.Option(min=2, help="Places that each pixel looks at.")] = 6,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each form.")] = 20,
+    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Measure one warp with K heads by itself in every form, and show which a rewrite chooses.
+
+    The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
+    plain form makes.
+    """
+    from ..benchmarks.csv_files import check_csv
+    from ..benchmarks.warp_forms import DEFAULT_CASES, format_forms, measure_forms, write_forms_csv
+
+    if output:
+        check_csv(output, force=force)
+    groups = []
+    for group in measure_forms(case or DEFAULT_CASES, heads=heads, threads=threads, runs=runs):
+        groups.append(group)
+        if output:
+            write_forms_csv(groups, output)
+    print(format_forms(groups, as_json=json), end="")
+
+
 def _name_models(models: list[Path]) -> dict[str, Path]:
     """Name models by their files, with folders where two files have one name."""
     stems = [path.stem for path in models]

@@ -45,6 +45,8 @@ def read_graph(model: ModelProto) -> ir.Model:
     from onnx_ir.passes.common import ShapeInferencePass
 
     graph = ir.from_proto(model)
+    for _, node in list_scoped_nodes(graph.graph):
+        node.name = node.name or f"{node.op_type} of {node.outputs[0].name if node.outputs else ''}"
     varies = False
     for value in graph.graph.inputs:
         if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):

@@ -26,6 +26,12 @@ MAX_RELATIVE_DIFFERENCE = 1e-4
 """Largest difference to the input, of the largest value: of every rewritten place alone, and of the pictures."""
 
 
+DEFORM_NOTICE = (
+    "warps became DeformConv, which the installed onnxruntime has and older ones have not; "
+    "rewrite with --runtime openvino for a file that runs on those and on OpenVINO"
+)
+
+
 def rewrite_onnx(
     source: OnnxIn,
     output: OnnxOut,
@@ -73,7 +79,7 @@ def rewrite_onnx(
                 "nodes": len(outcome.model.graph.node),
                 **(outcome.difference.to_figures() if outcome.difference else {}),
             },
-            notices=outcome.notices,
+            notices=outcome.notices + _find_requirement(model, outcome.model),
         )
         save_onnx(outcome.model, temporary, metadata)
     return output
@@ -144,7 +150,8 @@ def _apply(name: str, model: ModelProto, runtime: Runtime) -> tuple[ModelProto, 
         if not wrong:
             break
         skip |= {site: f"{site}: would differ by {value:.2g} of the largest value" for site, value in wrong.items()}
-    return rewriting.model, len(rewriting.sites), [*_group_reasons(rewriting.left), *skip.values()]
+    rewritten = rewriting.model if rewriting.sites else model
+    return rewritten, len(rewriting.sites), [*_group_reasons(rewriting.left), *skip.values()]
 
 
 def _group_reasons(left: Sequence[str]) -> list[str]:
@@ -154,6 +161,12 @@ def _group_reasons(left: Sequence[str]) -> list[str]:
         warp, _, reason = line.partition(": ")
         grouped.setdefault(reason, []).append(warp)
     return [f"{', '.join(warps)}: {reason}" for reason, warps in grouped.items()]
+
+
+def _find_requirement(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
+    """Say what a runtime must have now that it did not need before."""
+    had, has = (any(node.op_type == "DeformConv" for node in model.graph.node) for model in (before, after))
+    return (DEFORM_NOTICE,) if has and not had else ()
 
 
 def _prepare(model: ModelProto) -> ModelProto:

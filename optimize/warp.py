@@ -41,6 +41,8 @@ MODES = {"linear": "bilinear", "cubic": "bicubic"}
 """Opset 20 renamed the modes; a warp has the old name, which most runtimes know."""
 
 CLAMP_OPS = frozenset({"Clip", "Max", "Min"})
+CLIP_UPPER = 2
+"""Which input of a Clip is its upper bound."""
 LIMIT_TOLERANCE = 1e-6
 
 
@@ -204,17 +206,15 @@ def _find_places(grid: ir.Value, warp: Heads, limits: tuple[float, ...] | None) 
 def _read_bounds(node: ir.Node, limits: tuple[float, ...]) -> set[int]:
     """Return which bounds a clamp sets at the limits: 1 the upper, -1 the lower; none for another clamp."""
     signs: set[int] = set()
-    for value in node.inputs:
+    for index, value in enumerate(node.inputs):
         constant = read_constant(value)
         if constant is None:
             continue
-        sign = 1 if float(constant.flat[0]) > 0 else -1
-        if {"Max": -1, "Min": 1}.get(node.op_type, sign) != sign:
-            return set()
-        places = sorted({round(abs(float(number)), 6) for number in constant.flat})
-        wanted = sorted({round(limit, 6) for limit in limits})
-        if len(places) != len(wanted) or any(
-            abs(place - limit) > 2 * LIMIT_TOLERANCE for place, limit in zip(places, wanted, strict=True)
+        sign = {"Max": -1, "Min": 1}.get(node.op_type, 1 if index == CLIP_UPPER else -1)
+        numbers = [sign * float(number) for number in constant.flat]
+        bounds = numbers * 2 if len(numbers) == 1 else numbers
+        if len(bounds) != 2 or any(
+            abs(bound - limit) > 2 * LIMIT_TOLERANCE for bound, limit in zip(bounds, limits, strict=True)
         ):
             return set()
         signs.add(sign)
@@ -228,7 +228,7 @@ def _walk_upstream(value: ir.Value) -> dict[str, ir.Node]:
     while pending:
         current = pending.pop()
         node = None if current is None else current.producer()
-        if node is None or node.name in found or node.op_type in SHAPE_OPS:
+        if node is None or str(node.name) in found or node.op_type in SHAPE_OPS:
             continue
         found[str(node.name)] = node
         if node.op_type not in FEATURE_OPS:

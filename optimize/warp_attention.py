@@ -79,7 +79,12 @@ def _sign_resize(node: ir.Node) -> tuple[object, ...] | None:
         return None
     if settings.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return None
-    return (before[2:], after[2:], *sorted((name, str(value)) for name, value in settings.items()))
+    scales = node.inputs[2] if len(node.inputs) > 2 else None
+    factors = read_constant(scales)
+    if scales is not None and factors is None:
+        return None
+    by = () if factors is None else tuple(factors.ravel().tolist())  # 2 and 2.2 times four rows are both eight rows
+    return (before[2:], after[2:], by, *sorted((name, str(value)) for name, value in settings.items()))
 
 
 def _find_offset(node: ir.Node, made: ir.Value) -> int | None:

@@ -130,7 +130,7 @@ def _make_group(
         return reasons[0]
     if any(warp.op != "GridSample" or warp.padding_mode == "zeros" for warp in warps):
         return "pads with zeros, so the weights of a sample do not always sum to one"
-    if any(len(list_readers(node.outputs[0])) > 1 for node in found):
+    if any(len(list_readers(node.outputs[0])) > 1 or node.outputs[0].is_graph_output() for node in found):
         return "something else reads its features too"
     same = [_read_weight(node).tolist() == _read_weight(first).tolist() for node in found]
     same += [_read_bias(node).tolist() == _read_bias(first).tolist() for node in found]
@@ -153,10 +153,13 @@ def _is_gain(group: _Group) -> bool:
 
 def _describe(group: _Group) -> Site:
     output = group.after.outputs[0] if group.after else group.total
+    features = [str(value.name) for node in group.convolutions if (value := node.inputs[0])]
+    if group.softmax is None:  # attention may be any number then
+        features += [warp.attention for warp in group.warps if warp.attention]
     return Site(
         group.name,
         str(output.name),
-        features=tuple(str(value.name) for node in group.convolutions if (value := node.inputs[0])),
+        features=tuple(dict.fromkeys(features)),
         grids=tuple(warp.places for warp in group.warps),
         attention=() if group.softmax is None else (str(group.softmax.outputs[0].name),),
     )
