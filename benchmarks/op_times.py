@@ -16,13 +16,13 @@ import numpy as np
 from ..optimize.errors import InputError
 from .engines import feed_pair, open_engine
 from .host import count_cpus, need, take_reason
+from .runtimes import make_session_options
 
 __all__ = ["OpTimes", "measure_op_times"]
 
 OP_NAMES: Mapping[str, str] = {"FusedConv": "Conv", "NhwcFusedConv": "Conv", "Upsample": "Resize"}
 """How onnxruntime calls an operation inside -> the name it has in ONNX; other names lose a leading "Fused"."""
 
-_LOG_ERRORS_ONLY = 3
 _KERNEL = "_kernel_time"
 """What the profiler puts behind a node's name."""
 
@@ -100,13 +100,7 @@ def _make_feeds(path: Path, threads: int) -> dict[str, np.ndarray]:
 def _profile(path: Path, threads: int, runs: int, feeds: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return the profiler's events of so many runs; its file is removed."""
     ort = need("onnxruntime")
-    options = ort.SessionOptions()
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options = make_session_options(threads)
     with tempfile.TemporaryDirectory(prefix="vtopt-profile-") as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")

@@ -11,9 +11,9 @@ import numpy as np
 from ..optimize.errors import InputError
 from ..optimize.progress import track
 from .engines import Engine, open_engine
-from .forms import ALL, EAGER, PLAIN, Variant
 from .host import need
 from .latency import Latency, count_rounds, measure_latency
+from .network_forms import ALL, EAGER, PLAIN, Variant
 from .op_times import OpTimes, measure_op_times
 from .peak_memory import PeakMemory, measure_peak_memory
 from .plain_warp import plain_warps

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..optimize.errors import VtoptError
 from .engines import feed_pair, open_engine
-from .forms import Variant, build_seeded, make_variants
 from .host import count_cpus
+from .network_forms import Variant, build_seeded, make_variants
 from .rewrite_group import Group, Task, measure_group
 
 __all__ = ["DEFAULT_BATCHES", "DEFAULT_NETWORKS", "measure_rewrites"]
@@ -31,7 +31,7 @@ def measure_rewrites(
     runs: int = 20,
     warmup: int = 3,
 ) -> Iterator[Group]:
-    """Measure every form of each network (see `forms`), and yield group after group.
+    """Measure every form of each network (see `network_forms`), and yield group after group.
 
     A group's models are held open together and run in turns; only where they would not fit in memory, each
     runtime has its turns apart, and a notice says so. `threads` defaults to 1, 2 and 4 as far as there are cores.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..optimize.errors import InputError, VtoptError
 from .host import need, take_reason
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -21,6 +24,7 @@ __all__ = [
     "Settings",
     "Shape",
     "load_model",
+    "make_session_options",
 ]
 
 Shape = tuple[int | None, ...]
@@ -105,11 +109,11 @@ def _name_outputs(made: Any, names: Sequence[str]) -> Arrays:
     return {name: value.float().numpy() for name, value in zip(names, values, strict=False)}
 
 
-def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
-    """Load ONNX into onnxruntime's CPU provider: sequential, all graph optimisations.
+def make_session_options(threads: int, *, precise: bool = False) -> onnxruntime.SessionOptions:
+    """Return how every model is run on onnxruntime: sequential, all graph optimisations.
 
     Its threads stop spinning when a run ends, so that they do not slow down another engine that is
-    measured next.
+    measured next. `precise` keeps Q/DQ around float kernels.
     """
     ort = need("onnxruntime")
     options = ort.SessionOptions()
@@ -117,11 +121,18 @@ def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
     levels = ort.GraphOptimizationLevel
     # The basic level keeps Q/DQ around float kernels. The session entry made for this,
     # session.x64quantprecision, fails to load where two convolutions share their int8 weights (1.31).
-    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if settings.precise else levels.ORT_ENABLE_ALL
-    options.intra_op_num_threads = settings.threads
+    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if precise else levels.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
+    """Load ONNX into onnxruntime's CPU provider (see `make_session_options`)."""
+    ort = need("onnxruntime")
+    options = make_session_options(settings.threads, precise=settings.precise)
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
     outputs = tuple(node.name for node in session.get_outputs())

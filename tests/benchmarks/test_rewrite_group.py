@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vtopt.benchmarks import rewrite_group
-from vtopt.benchmarks.forms import ALL, EAGER, PLAIN, Variant
+from vtopt.benchmarks.network_forms import ALL, EAGER, PLAIN, Variant
 from vtopt.benchmarks.peak_memory import PeakMemory
 from vtopt.benchmarks.rewrite_group import Task, measure_group
 from vtopt.optimize.networks import InputSpec, Network

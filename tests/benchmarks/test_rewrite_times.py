@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vtopt.benchmarks import rewrite_times
-from vtopt.benchmarks.forms import ALL, EAGER, PLAIN, Variant
+from vtopt.benchmarks.network_forms import ALL, EAGER, PLAIN, Variant
 from vtopt.benchmarks.rewrite_group import Group, Task
 from vtopt.benchmarks.rewrite_times import measure_rewrites
 from vtopt.optimize.cli import app

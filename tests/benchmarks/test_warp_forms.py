@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from vtopt.benchmarks import warp_forms
 from vtopt.benchmarks.engines import Engine, open_engine
-from vtopt.benchmarks.forms import PLAIN
+from vtopt.benchmarks.network_forms import PLAIN
 from vtopt.benchmarks.rewrite_group import Group
 from vtopt.benchmarks.single_warp import Case, draw_feeds, make_plain, parse_case
 from vtopt.benchmarks.warp_forms import COLUMNS, MEASURED, format_forms, measure_forms, write_forms_csv

@@ -13,9 +13,8 @@ import onnx
 import pytest
 import torch
 
-from vtopt.benchmarks import forms
 from vtopt.benchmarks.engines import open_engine
-from vtopt.benchmarks.forms import ALL, EAGER, PLAIN, build_seeded, make_variants
+from vtopt.benchmarks.network_forms import ALL, EAGER, PLAIN, build_seeded, make_variants
 from vtopt.optimize.errors import MissingExtraError, NetworkError, UsageError
 from vtopt.optimize.networks import Network
 from vtopt.optimize.weights import load_network
