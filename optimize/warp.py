@@ -126,7 +126,7 @@ def _read_grid_sample(node: ir.Node) -> dict[str, Any]:
     align_corners = bool(node.attributes.get_int("align_corners", 0))
     found = find_heads(node) or Heads(1, features, None, node.outputs[0])
     shape = read_shape(found.features)
-    limits = None if shape is None or None in shape[2:] else _find_limits(shape, align_corners)
+    limits = _find_limits(shape, align_corners)
     places = _find_places(grid, found, limits if padding_mode == "zeros" else None)
     return {
         "mode": MODES.get(mode, mode),
@@ -167,10 +167,11 @@ def _read_deform(node: ir.Node) -> dict[str, Any]:
     }
 
 
-def _find_limits(shape: Shape, align_corners: bool) -> tuple[float, ...]:
-    """Return the largest normalised x and y that still lie on the features (N, C, h, w)."""
-    height, width = shape[2:]
-    assert height and width
+def _find_limits(shape: Shape | None, align_corners: bool) -> tuple[float, ...] | None:
+    """Return the largest normalised x and y that still lie on the features, None unless those are (N, C, h, w)."""
+    _, _, height, width = shape if shape is not None and len(shape) == 4 else (None,) * 4
+    if not height or not width:
+        return None
     return (1.0, 1.0) if align_corners else (1 - 1 / width, 1 - 1 / height)
 
 
@@ -182,7 +183,8 @@ class _Places(NamedTuple):
 
 def _find_places(grid: ir.Value, warp: Heads, limits: tuple[float, ...] | None) -> _Places:
     """Return the grid before it was laid out as the node reads it, and clamped to `limits`."""
-    batch, _, height, width = read_shape(warp.output) or (None,) * 4
+    shape = read_shape(warp.output)
+    batch, _, height, width = shape if shape is not None and len(shape) == 4 else (None,) * 4
     planes = (batch * warp.heads, 2, height, width) if batch and height and width else None
     current, found, bounds = grid, _Places(grid, False, False), set[int]()
     while (node := current.producer()) is not None and len(inputs := list_data_inputs(node)) == 1:

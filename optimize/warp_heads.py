@@ -64,6 +64,8 @@ def _find_product(sampled: ir.Value) -> tuple[ir.Value, ir.Value] | None:
         if len(readers) != 1 or value.is_graph_output():
             return None
         (node,) = readers
+        if node.graph is not sampled.producer().graph:  # type: ignore[union-attr]
+            return None
         if node.op_type == "Mul":
             others = [factor for factor in node.inputs if factor is not value]
             return (others[0], node.outputs[0]) if len(others) == 1 and others[0] is not None else None
@@ -111,7 +113,7 @@ def _find_sum(weighted: ir.Value, wanted: Shape) -> ir.Value | None:
     """
     open_values = {weighted}
     for node in _order_readers(weighted):
-        if node.op_type not in SUM_OPS:
+        if node.op_type not in SUM_OPS or node.graph is not weighted.producer().graph:  # type: ignore[union-attr]
             return None
         added = set(list_data_inputs(node))
         if not added <= open_values or any(value.is_graph_output() or list_readers(value) != [node] for value in added):

@@ -49,7 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 @pytest.fixture
 def quick_export(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for vtopt's export, which takes seconds, with a file that it made."""
-    monkeypatch.setattr(forms, "_export", lambda *arguments: shutil.copy(small_onnx, arguments[-1]))
+    monkeypatch.setattr(network_forms, "_export", lambda *arguments: shutil.copy(small_onnx, arguments[-1]))
 
 
 @pytest.mark.usefixtures("quick_export")
@@ -80,7 +80,7 @@ def test_make_variants_says_how_to_get_a_missing_tool(
     def need(name: str) -> ModuleType:
         raise MissingExtraError(f"{name} cannot be imported; run: pip install {name}")
 
-    monkeypatch.setattr(forms, "need", need)
+    monkeypatch.setattr(network_forms, "need", need)
     notices: list[str] = []
     variants = make_variants(network, tmp_path, size=SIZE, batch=1, notices=notices)
     assert "onnxslim" not in {variant.form for variant in variants}
@@ -90,7 +90,7 @@ def test_make_variants_says_how_to_get_a_missing_tool(
 
 def test_a_fixed_batch_runs_as_many_pairs_as_it_says(small_checkpoint: Path, network: Network, tmp_path: Path) -> None:
     path = tmp_path / "export.onnx"
-    forms._export(network, small_checkpoint, SIZE, 2, path)
+    network_forms._export(network, small_checkpoint, SIZE, 2, path)
     assert [side.dim_value for side in onnx.load(path).graph.input[0].type.tensor_type.shape.dim] == [2, 3, *SIZE]
     random = np.random.default_rng(0)
     feeds = {name: random.uniform(-1, 1, (2, 3, *SIZE)).astype(np.float32) for name in ("person", "clothes")}

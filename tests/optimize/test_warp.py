@@ -153,3 +153,101 @@ def test_every_warp_of_an_export_is_found(small_onnx: Path) -> None:
     # 3 flow heads for each of the 2 levels; everything else is features.
     assert len(heads) == 3 * 2
     assert heads < convolutions
+
+
+def _clamp(steps: str, attributes: str = 'padding_mode = "zeros"', places: str = "float[1,2,5,7] planes") -> ModelProto:
+    return onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1,3,8,4] x, {places}) => (float[1,3,5,7] y)
+      <float[2] high = {{0.75, 0.875}}, float[2] low = {{-0.75, -0.875}}, float[1,2,1,1] top = {{0.75, 0.875}},
+       float[1,2,1,1] bottom = {{-0.75, -0.875}}, float[2] swapped = {{0.875, 0.75}},
+       float[2] mixed = {{0.75, -0.875}}, float one = {{1}},
+       float minus = {{-1}}, float half = {{0.5}}, float less = {{-0.5}}> {{
+      {steps}
+      [warp] y = GridSample <{attributes or "align_corners = 0"}> (x, grid)
+    }}""")
+
+
+TURN = "Transpose <perm = [0, 2, 3, 1]>"
+
+
+@pytest.mark.parametrize(
+    ("steps", "attributes"),
+    [
+        pytest.param(f"a = {TURN} (planes)\n b = Max (a, low)\n grid = Min (b, high)", "", id="points"),
+        pytest.param(f"a = {TURN} (planes)\n b = Min (high, a)\n grid = Max (low, b)", "", id="in the other order"),
+        pytest.param(f"a = Max (planes, bottom)\n b = Min (a, top)\n grid = {TURN} (b)", "", id="planes"),
+        pytest.param(f"a = Max (planes, bottom)\n b = {TURN} (a)\n grid = Min (b, high)", "", id="before and after"),
+        pytest.param(f"a = Clip (planes, minus, one)\n grid = {TURN} (a)", "align_corners = 1", id="align_corners 1"),
+    ],
+)  # fmt: skip
+def test_a_grid_that_never_leaves_the_features_is_border(steps: str, attributes: str) -> None:
+    (warp,) = find_warps(_clamp(steps, attributes))
+    assert (warp.padding_mode, warp.clamped, warp.places, warp.planar) == ("border", True, "planes", True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "attributes"),
+    [
+        pytest.param(f"a = {TURN} (planes)\n grid = Max (a, low)", "", id="one bound alone"),
+        pytest.param(f"a = {TURN} (planes)\n b = Max (a, low)\n grid = Max (b, low)", "", id="one bound twice"),
+        pytest.param(f"a = {TURN} (planes)\n b = Min (a, low)\n grid = Max (b, high)", "", id="bounds the wrong way"),
+        pytest.param(f"a = {TURN} (planes)\n grid = Clip (a, less, half)", "", id="other bounds"),
+        pytest.param(f"a = {TURN} (planes)\n grid = Clip (a, minus, one)", "", id="bounds of align_corners 1"),
+        pytest.param(f"a = {TURN} (planes)\n b = Max (a, low)\n grid = Min (b, high)", "align_corners = 1", id="of 0"),
+        pytest.param(f"a = {TURN} (planes)\n b = Clip (a, minus, one)\n grid = Mul (b, one)", "", id="moved"),
+        pytest.param(f"a = {TURN} (planes)\n b = Max (a, low)\n grid = Min (b, mixed)", "", id="bounds of two signs"),
+    ],
+)  # fmt: skip
+def test_a_grid_that_is_bound_otherwise_pads_with_zeros(steps: str, attributes: str) -> None:
+    (warp,) = find_warps(_clamp(steps, attributes))
+    assert (warp.padding_mode, warp.clamped) == ("zeros", False)
+
+
+def test_bounds_of_height_and_width_in_the_wrong_order_are_not_taken_for_border() -> None:
+    """x is bound to 1 - 1 / height and y to 1 - 1 / width: samples near the right edge fade to zero."""
+    both = f"a = {TURN} (planes)\n b = Max (a, wrong)\n grid = Min (b, swapped)"
+    model = _clamp(both)
+    model.graph.initializer.append(onnx.helper.make_tensor("wrong", onnx.TensorProto.FLOAT, [2], [-0.875, -0.75]))
+    (warp,) = find_warps(model)
+    assert not warp.clamped
+
+
+def test_a_layout_does_not_hide_the_places() -> None:
+    (warp,) = find_warps(_clamp(f"a = {TURN} (planes)\n grid = Identity (a)", 'padding_mode = "border"'))
+    assert (warp.places, warp.planar, warp.places_shape) == ("planes", True, (1, 2, 5, 7))
+    (warp,) = find_warps(_clamp("grid = Identity (points)", places="float[1,5,7,2] points"))
+    assert (warp.places, warp.planar, warp.grid) == ("grid", False, "grid")
+
+
+def test_a_deformable_convolution_is_a_warp_whose_offsets_are_its_grid() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 19]>
+    g (float[1,3,6,5] x, float[1,3,6,5] person, float[3,1,1,2] w, float[4,3,1,1] v, float[2,3,1,1] u)
+      => (float[1,3,6,4] y) {
+      [scores] scores = Conv <pads = [0, 0, 0, -1]> (person, u)
+      [softmax] mask = Softmax <axis = 1> (scores)
+      [head] flow = Conv <pads = [0, 0, 0, -1]> (person, v)
+      [scale] offset = Tanh (flow)
+      [warp] y = DeformConv <group = 3, kernel_shape = [1, 2]> (x, w, offset, , mask)
+    }""")
+    (warp,) = find_warps(model)
+    assert (warp.op, warp.heads, warp.attention, warp.features) == ("DeformConv", 2, "mask", "x")
+    assert (warp.grid, warp.grid_nodes, warp.flow_heads) == ("offset", ("head", "scale"), ("head",))
+    assert list_grid_nodes([warp]) == ["head", "scale", "warp"]
+
+
+def test_warps_inside_a_branch_come_with_its_name_and_reach_outside() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    g (bool flag, float[1,3,6,5] x, float[1,6,5,2] flow) => (float[1,3,6,5] y) {
+      [tanh] grid = Tanh (flow)
+      [outer] y = If (flag) <
+        then_branch = a () => (float[1,3,6,5] p) { [inner] p = GridSample (x, grid) },
+        else_branch = b () => (float[1,3,6,5] q) { [same] q = Identity (x) }>
+    }""")
+    (warp,) = find_warps(model)
+    assert (warp.name, warp.subgraph, warp.grid_nodes) == ("inner", "outer", ("tanh",))
+
+
+def test_a_grid_sample_of_another_domain_is_no_warp() -> None:
+    model = _parse(WARP)
+    model.graph.node[-2].domain = "com.acme"
+    assert find_warps(model) == []
