@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 
+from vtopt.benchmarks import network_forms
 from vtopt.benchmarks.engines import open_engine
 from vtopt.benchmarks.network_forms import ALL, EAGER, PLAIN, build_seeded, make_variants
 from vtopt.optimize.errors import MissingExtraError, NetworkError, UsageError
