@@ -198,7 +198,7 @@ def _find_places(grid: ir.Value, warp: Heads, limits: tuple[float, ...] | None) 
         current, clamped = inputs[0], len(bounds) == 2
         if clamped or not bounds:
             shape = read_shape(current)
-            if shape == planes:
+            if planes is not None and shape == planes:
                 found = _Places(current, True, clamped)
             elif clamped and not found.planar and shape is not None and shape == read_shape(grid):
                 found = _Places(current, False, True)

@@ -59,4 +59,6 @@ def _find_obstacle(warp: Warp) -> str:
         return f"samples {warp.mode}; only bilinear has a fast kernel"
     if warp.features_shape is None or len(warp.features_shape) != 4:
         return "its features are not known to be pictures (N, C, H, W)"
+    if warp.places_shape is None:
+        return "the shape of its grid is not known"
     return ""

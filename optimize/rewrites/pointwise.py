@@ -85,6 +85,8 @@ def _group_by_sum(
             others = [value for value in readers[0].inputs if value is not total and value is not None]
             if len(others) != 1 or others[0].name not in waiting or list_readers(others[0]) != readers:
                 break
+            if any(value.is_graph_output() for value in (total, *others)) or readers[0].outputs[0].name not in values:
+                break
             members.append(waiting.pop(str(others[0].name)))
             total = readers[0].outputs[0]
         yield tuple(members), total
@@ -142,6 +144,8 @@ def _make_group(
         return "its attention is not known to sum to one"
     readers = list_readers(total)
     after = readers[0] if len(readers) == 1 and _is_pointwise(readers[0]) and not total.is_graph_output() else None
+    if after is not None and after.outputs[0].name not in values:  # it lies in an If, Loop or Scan
+        after = None
     return _Group(warps, total, found, softmax if whole else None, after)
 
 

@@ -44,10 +44,10 @@ def _read_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
 
 
 def _measure_site(before: ModelProto, after: ModelProto, site: Site, shapes: Mapping[str, tuple[int, ...]]) -> float:
-    feeds = _draw_feeds(site, shapes)
     try:
+        feeds = _draw_feeds(site, shapes)
         expected, made = (_run_site(model, site, feeds) for model in (before, after))
-    except Exception:  # whatever a graph without its surroundings makes onnx and onnxruntime raise
+    except Exception:  # a shape that is not known, or what a graph without its surroundings makes runtimes raise
         return math.inf
     if expected.shape != made.shape or not (np.isfinite(expected).all() and np.isfinite(made).all()):
         return math.inf

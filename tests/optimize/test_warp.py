@@ -251,3 +251,24 @@ def test_a_grid_sample_of_another_domain_is_no_warp() -> None:
     model = _parse(WARP)
     model.graph.node[-2].domain = "com.acme"
     assert find_warps(model) == []
+
+
+def test_a_volume_is_sampled_by_a_warp_too() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 20]>
+    g (float[1,3,4,8,6] x, float[1,2,5,7,3] flow) => (float[1,3,2,5,7] y) {
+      [tanh] grid = Tanh (flow)
+      [warp] y = GridSample (x, grid)
+    }""")
+    (warp,) = find_warps(model)
+    assert (warp.heads, warp.features_shape, warp.grid_nodes) == (1, (1, 3, 4, 8, 6), ("tanh",))
+
+
+def test_a_grid_of_unknown_shape_is_not_taken_for_planes() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "com.acme" : 1]>
+    g (float[1,3,8,6] x, float[1,5,7,2] flow) => (float[1,3,H,W] y) {
+      [own] free = com.acme.Bend (flow)
+      [same] grid = Identity (free)
+      [warp] y = GridSample <padding_mode = "border"> (x, grid)
+    }""")
+    (warp,) = find_warps(model)
+    assert (warp.planar, warp.places) == (False, "grid")
