@@ -29,6 +29,7 @@ class Editor:
         self._values |= {value.name: value for node in graph for value in node.outputs}
         self._nodes = {node.name: node for node in graph}
         self._taken = {str(name) for name in self._values} | {str(node.name) for node in graph.all_nodes()}
+        self._constants: dict[tuple[object, ...], ir.Value] = {}
         self.prefix = ""
 
     @property
@@ -81,19 +82,22 @@ class Editor:
     def finish(self) -> ModelProto:
         """Return the changed model, without the nodes and constants that nothing reads any more."""
         import onnx_ir as ir
-        from onnx_ir.passes.common import DeduplicateInitializersPass, RemoveUnusedNodesPass
+        from onnx_ir.passes.common import RemoveUnusedNodesPass
 
         self._model.graph.sort()
         RemoveUnusedNodesPass()(self._model)
-        DeduplicateInitializersPass()(self._model)
         return ir.to_proto(self._model)
 
     def _make_constant(self, array: np.ndarray, op: str) -> ir.Value:
+        """Return an initializer that holds the array; equal arrays share one."""
         import onnx_ir as ir
 
-        value = ir.val(self._make_name(f"{op}_constant"), const_value=ir.tensor(array))
-        self._model.graph.register_initializer(value)
-        return value
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            value = ir.val(self._make_name(f"{op}_constant"), const_value=ir.tensor(array))
+            self._model.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
 
     def _make_name(self, stem: str) -> str:
         name, count = f"{self.prefix}/{stem}", 1

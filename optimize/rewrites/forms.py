@@ -83,10 +83,9 @@ def deform_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) 
     x, y = editor.add("Sub", x, own_x), editor.add("Sub", y, own_y)
     offsets = editor.reshape(editor.add("Concat", y, x, axis=2), -1, 2 * taps, height, width)
     ones = np.ones((channels, 1, 1, taps), np.float32)
-    none = np.zeros(channels, np.float32)
     return editor.add(
         "DeformConv",
-        *(features, ones, offsets, none, editor.find(warp.attention)),
+        *(features, ones, offsets, None, editor.find(warp.attention)),
         kernel_shape=[1, taps],
         pads=[0, 0, height - rows, width - columns + taps - 1],
         group=channels,
