@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "derive_edge",
+    "draw_noise",
     "feed_pair",
     "fits_shape",
     "infer_picture",
@@ -76,6 +77,17 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
         name: _fit_picture(pictures[engine.pictures[name]], shape, f"{engine.path}: input '{name}'", pair.name)
         for name, shape in engine.inputs.items()
     }
+
+
+def draw_noise(engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return seeded numbers in [-1, 1] for every input, whatever it is for; what varies is 1, a picture its size."""
+    generator = np.random.default_rng(seed)
+    free = (1, 3, *engine.size)
+    shapes = {
+        name: [free[axis] if side is None and len(shape) == 4 else side or 1 for axis, side in enumerate(shape)]
+        for name, shape in engine.inputs.items()
+    }
+    return {name: generator.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def derive_edge(clothes: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..optimize.errors import InputError
 from .engines import feed_pair, open_engine
+from .feeds import draw_noise
 from .host import count_cpus, need, take_reason
 from .runtimes import make_session_options
 
@@ -88,13 +89,7 @@ def _make_feeds(path: Path, threads: int) -> dict[str, np.ndarray]:
     engine = open_engine(path, runtime="onnxruntime", threads=threads)
     if set(engine.pictures) == set(engine.inputs):
         return feed_pair(engine, open_pairs(None, engine.size, 1)[0])
-    random = np.random.default_rng(0)
-    open_sides = (1, 3, *engine.size)
-    shapes = {
-        name: [open_sides[index] if side is None and len(shape) == 4 else side or 1 for index, side in enumerate(shape)]
-        for name, shape in engine.inputs.items()
-    }
-    return {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    return draw_noise(engine)
 
 
 def _profile(path: Path, threads: int, runs: int, feeds: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..optimize.errors import InputError
 from ..optimize.progress import track
+from ..optimize.warp import WARP_OPS
 from .engines import Engine, open_engine
 from .host import need
 from .latency import Latency, count_rounds, measure_latency
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Task", "measure_group"]
 
 OP_RUNS = 5
-WARP_OPS = ("GridSample", "DeformConv")
 
 MEMORY_SHARE = 0.8
 """The part of the free memory that engines held open side by side may take."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 
 import typer
 
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, VtoptError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -196,6 +196,9 @@ def new_output(output: Path, kind: Kind | Literal["picture"], *, force: bool = F
         for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
             _make_readable(file)
             file.replace(output.parent / file.name)
+    except VtoptError as error:
+        error.args = tuple(str(part).replace(str(folder / output.name), str(output)) for part in error.args)
+        raise
     except OSError as error:
         if error.errno not in _WRITE_ERRORS:
             raise

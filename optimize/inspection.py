@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
         "nodes": len(model.graph.node),
         **_inspect_graph(path),
         "nodes that make grids": len(list_grid_nodes(warps)) - len(warps),
-        "warps": [describe_warp(warp) for warp in warps],
+        "warps": [asdict(warp) for warp in warps],
         "warps' share of MACs": round(sampled / counted.macs, 4) if counted.macs else None,
     }
 
@@ -154,15 +155,15 @@ def _inspect_graph(path: Path) -> dict[str, Any]:
 
 def format_inspection(found: Mapping[str, Any]) -> str:
     """Return an inspection as lines for people."""
+    from .warp import Warp
+
     lines = [f"{found['file']}: {found['kind']}, {show_size(found['bytes'])}"]
     hidden = {"file", "kind", "bytes", "history"}
     for key, value in found.items():
-        if key in hidden or value in (None, [], {}):
-            continue
         if key == "warps":
             lines.append(f"  {key:22} {len(value)}")
-            lines += [f"    {line}" for line in value]
-        else:
+            lines += [f"    {describe_warp(Warp(**warp))}" for warp in value]
+        elif key not in hidden and value not in (None, [], {}):
             lines.append(f"  {key:22} {format_value(value)}")
     for number, record in enumerate((Record(**entry) for entry in found["history"]), 1):
         settings = ", ".join(f"{key} {value}" for key, value in record.settings.items() if value is not None)

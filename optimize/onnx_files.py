@@ -19,9 +19,11 @@ __all__ = ["check_onnx", "load_onnx", "save_onnx"]
 def load_onnx(path: Path) -> ModelProto:
     """Return the model, checked; raises InputError for a file that is damaged or no valid ONNX.
 
-    Weights that lie in files of their own are read in.
+    Weights that lie in files of their own are read in, local functions written out where they are called: every
+    warp is then in the graph.
     """
     import onnx
+    from onnx import inliner
 
     if detect_kind(path) != "onnx":
         raise InputError(f"{path}: is no ONNX model; make one with vtopt export")
@@ -29,7 +31,7 @@ def load_onnx(path: Path) -> ModelProto:
     model = onnx.load(path)
     if not model.graph.node:
         raise InputError(f"{path}: the ONNX model has no nodes; export it again")
-    return model
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def check_onnx(path: Path, *, full: bool = False) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "LAYOUT_OPS",
     "SHAPE_OPS",
     "Shape",
+    "list_bodies",
     "list_data_inputs",
     "list_readers",
     "list_scoped_nodes",
@@ -58,18 +59,23 @@ def read_graph(model: ModelProto) -> ir.Model:
     return ShapeInferencePass(data_prop=True, strict_mode=False)(graph).model
 
 
-def list_scoped_nodes(graph: ir.Graph, scope: str = "") -> Iterator[tuple[str, ir.Node]]:
-    """Yield every node behind the name of the If, Loop or Scan it lies in, "" for those of the graph itself.
+def list_scoped_nodes(graph: ir.Graph, holder: ir.Node | None = None) -> Iterator[tuple[ir.Node | None, ir.Node]]:
+    """Yield every node behind the If, Loop or Scan whose body it lies in, None for those of the graph itself.
 
     Nodes of a graph come in its order, those inside one of them behind them all.
     """
+    yield from ((holder, node) for node in graph)
+    for node in graph:
+        for body in list_bodies(node):
+            yield from list_scoped_nodes(body, node)
+
+
+def list_bodies(node: ir.Node) -> list[ir.Graph]:
+    """Return the graphs inside an If, Loop or Scan; none for another node."""
     import onnx_ir as ir
 
-    yield from ((scope, node) for node in graph)
-    for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from list_scoped_nodes(attribute.as_graph(), str(node.name))
+    attributes = node.attributes.values()
+    return [attribute.as_graph() for attribute in attributes if attribute.type == ir.AttributeType.GRAPH]
 
 
 def read_shape(value: ir.Value | None) -> Shape | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Difference",
     "compare_artifacts",
     "compare_engines",
+    "compare_on_noise",
     "require_close",
     "require_finite",
     "require_psnr",
@@ -46,15 +47,21 @@ class Difference:
     def to_figures(self) -> dict[str, Any]:
         """Return the figures as JSON has them; what is infinite (the PSNR of equal pictures) is null.
 
-        Where pictures hold NaN, every figure is null, `max_abs` too; that of equal pictures is 0.
+        Where pictures hold NaN, every figure is null, `max_abs` too; that of equal pictures is 0. Without pairs
+        there is only the largest difference.
         """
+        largest = {
+            "max_abs": _round_or_none(float(f"{self.max_abs:.3g}"), 12),
+            "max_relative": _round_or_none(float(f"{self.max_relative:.3g}"), 12),
+        }
+        if not self.pairs:
+            return largest
         return {
             "pairs": self.pairs,
             "psnr_median_db": _round_or_none(self.psnr_median_db, 2),
             "psnr_worst_db": _round_or_none(self.psnr_worst_db, 2),
             "ssim_median": round(self.ssim_median, 5),
-            "max_abs": _round_or_none(float(f"{self.max_abs:.3g}"), 12),
-            "max_relative": _round_or_none(float(f"{self.max_relative:.3g}"), 12),
+            **largest,
             "worst_pair": self.worst_pair,
         }
 
@@ -83,6 +90,27 @@ def compare_artifacts(
     compared = open_engine(output, network=network)
     reference = open_engine(source, network=network)
     return compare_engines(reference, compared, open_pairs(pairs, size or _find_size(compared, reference), pair_count))
+
+
+def compare_on_noise(source: Path, output: Path, *, count: int = 2) -> Difference:
+    """Run both artifacts on the same drawn numbers: for models whose inputs or outputs are no pictures.
+
+    The result has no pairs and no quality, only the largest differences of any output.
+    """
+    from ..benchmarks.engines import open_engine
+    from ..benchmarks.feeds import draw_noise
+
+    compared, reference = open_engine(output), open_engine(source)
+    max_abs = max_relative = 0.0
+    made: Arrays = {}
+    for seed in range(count):
+        feeds = draw_noise(reference, seed)
+        expected, made = reference.run(feeds), compared.run(feeds)
+        for name, values in _match_outputs(expected, made).items():
+            absolute, relative = _measure_largest(expected[name], values)
+            max_abs, max_relative = max(max_abs, absolute), max(max_relative, relative)
+    nothing = next(iter(made.values()))
+    return Difference(0, math.nan, math.nan, math.nan, max_abs, max_relative, "noise", (nothing, nothing))
 
 
 def _find_size(*engines: Engine) -> tuple[int, int]:

@@ -9,7 +9,7 @@ A warp with K heads samples the same features at K places per pixel and adds the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from .onnx_graphs import (
     LAYOUT_OPS,
     SHAPE_OPS,
     Shape,
+    list_bodies,
     list_data_inputs,
     list_scoped_nodes,
     read_constant,
@@ -27,7 +28,7 @@ from .warp_heads import Heads, find_heads
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 __all__ = ["FEATURE_OPS", "WARP_OPS", "Warp", "find_warps", "list_grid_nodes", "name_nodes", "separate_constants"]
 
@@ -36,6 +37,9 @@ FEATURE_OPS = frozenset({"Conv", "ConvTranspose"})
 
 WARP_OPS = {"GridSample": 1, "DeformConv": 2}
 """What samples -> which of its inputs says where."""
+
+CONTRIB_DOMAIN = "com.microsoft"
+"""Where onnxruntime keeps the GridSample of exports below opset 16: to be protected; rewrites leave it alone."""
 
 MODES = {"linear": "bilinear", "cubic": "bicubic"}
 """Opset 20 renamed the modes; a warp has the old name, which most runtimes know."""
@@ -93,27 +97,27 @@ def find_warps(model: ModelProto) -> list[Warp]:
     Warps inside If, Loop and Scan come after those of the graph. `model` is not changed.
     """
     nodes = list(list_scoped_nodes(read_graph(model).graph))
-    order = [str(node.name) for _, node in nodes]
-    return [
-        _read_warp(node, scope, order)
-        for scope, node in nodes
-        if node.op_type in WARP_OPS and node.domain in {"", "ai.onnx"}
-    ]
+    return [_read_warp(node, scope, nodes) for scope, node in nodes if _is_warp(node)]
 
 
-def _read_warp(node: ir.Node, scope: str, order: Sequence[str]) -> Warp:
+def _is_warp(node: ir.Node) -> bool:
+    return node.op_type in WARP_OPS and node.domain in {"", "ai.onnx", CONTRIB_DOMAIN}
+
+
+def _read_warp(node: ir.Node, scope: ir.Node | None, nodes: Sequence[tuple[ir.Node | None, ir.Node]]) -> Warp:
     grid = node.inputs[WARP_OPS[node.op_type]]
     assert grid is not None
-    upstream = _walk_upstream(grid)
-    names = tuple(name for name in order if name in upstream)
+    holders = {holder for holder, _ in nodes if holder is not None}
+    upstream = _walk_upstream(grid, holders)
+    found = [each for _, each in nodes if each in upstream]
     return Warp(
         name=str(node.name),
-        op=node.op_type,
+        op=f"{node.domain}.{node.op_type}" if node.domain == CONTRIB_DOMAIN else node.op_type,
         grid=str(grid.name),
         grid_shape=read_shape(grid),
-        grid_nodes=names,
-        flow_heads=tuple(name for name in names if upstream[name].op_type in FEATURE_OPS),
-        subgraph=scope,
+        grid_nodes=tuple(str(each.name) for each in found),
+        flow_heads=tuple(str(each.name) for each in found if each.op_type in FEATURE_OPS),
+        subgraph=str(scope.name) if scope else "",
         **(_read_deform(node) if node.op_type == "DeformConv" else _read_grid_sample(node)),
     )
 
@@ -126,7 +130,7 @@ def _read_grid_sample(node: ir.Node) -> dict[str, Any]:
     align_corners = bool(node.attributes.get_int("align_corners", 0))
     found = find_heads(node) or Heads(1, features, None, node.outputs[0])
     shape = read_shape(found.features)
-    limits = _find_limits(shape, align_corners)
+    limits = _find_limits(shape, align_corners) if MODES.get(mode, mode) == "bilinear" else None
     places = _find_places(grid, found, limits if padding_mode == "zeros" else None)
     return {
         "mode": MODES.get(mode, mode),
@@ -223,18 +227,26 @@ def _read_bounds(node: ir.Node, limits: tuple[float, ...]) -> set[int]:
     return signs
 
 
-def _walk_upstream(value: ir.Value) -> dict[str, ir.Node]:
-    """Return the nodes that make a value, by name, not going beyond feature convolutions."""
-    found: dict[str, ir.Node] = {}
+def _walk_upstream(value: ir.Value, holders: Collection[ir.Node]) -> set[ir.Node]:
+    """Return the nodes that make a value, not going beyond feature convolutions.
+
+    `holders` are the If, Loop and Scan nodes: what comes out of one is made by its bodies, and what goes into a
+    body by anything that goes into the node.
+    """
+    entered = {given: holder for holder in holders for body in list_bodies(holder) for given in body.inputs}
+    found: set[ir.Node] = set()
     pending: list[ir.Value | None] = [value]
     while pending:
         current = pending.pop()
+        if current in entered:
+            pending.extend(entered[current].inputs)
         node = None if current is None else current.producer()
-        if node is None or str(node.name) in found or node.op_type in SHAPE_OPS:
+        if node is None or node in found or node.op_type in SHAPE_OPS:
             continue
-        found[str(node.name)] = node
+        found.add(node)
         if node.op_type not in FEATURE_OPS:
             pending.extend(node.inputs)
+            pending.extend(made for body in list_bodies(node) for made in body.outputs)
     return found
 
 
@@ -245,10 +257,11 @@ def list_grid_nodes(warps: Iterable[Warp]) -> list[str]:
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Give every node without a name, or with one taken already, a name of its own."""
-    taken = {node.name for node in model.graph.node}
+    """Give every node without a name, or with one taken already, a name of its own; in If, Loop and Scan too."""
+    nodes = list(_list_nodes(model.graph))
+    taken = {node.name for node in nodes}
     seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
+    for index, node in enumerate(nodes):
         if not node.name or node.name in seen:
             name = f"{node.op_type}_{index}"
             while name in taken:
@@ -256,6 +269,15 @@ def name_nodes(model: ModelProto) -> None:
             node.name = name
             taken.add(name)
         seen.add(node.name)
+
+
+def _list_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph, then those of the bodies of its If, Loop and Scan nodes."""
+    yield from graph.node
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _list_nodes(body)
 
 
 def separate_constants(model: ModelProto, protected: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .onnx_graphs import LAYOUT_OPS, Shape, list_data_inputs, list_readers, read_shape
+from .onnx_graphs import LAYOUT_OPS, Shape, list_data_inputs, list_readers, read_shape, read_sides
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -90,12 +90,12 @@ def _pair_candidates(
     batch, channels, height, width = sampled
     for attention in _walk_layout(weights):
         shape = read_shape(attention)
-        if shape is None or len(shape) != 4 or shape[3] != width or shape[1] in (None, 1):
+        if shape is None or len(shape) != 4 or None in shape or shape[3] != width or shape[1] == 1:
             continue
-        images, heads, rows, _ = shape
-        if batch == images and heads * rows == height and copied[1] == channels:  # type: ignore[operator]
+        images, heads, rows, _ = read_sides(shape)
+        if batch == images and heads * rows == height and copied[1] == channels:
             yield attention, copies
-        if rows == height and batch == images * heads:  # type: ignore[operator]
+        if rows == height and batch == images * heads:
             for features in _walk_layout(copies):
                 if read_shape(features) == (images, *copied[1:]):
                     yield attention, features

@@ -40,7 +40,7 @@ def merge_heads(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> R
         editor.prefix = warp.name
         channels = read_sides(warp.features_shape)[1]
         made = FORMS[form](editor, warp, editor.find(warp.features), channels)
-        sites.append(Site(warp.name, warp.output, (warp.features, warp.attention), grids=(warp.places,)))
+        sites.append(Site((warp.name,), warp.output, (warp.features, warp.attention), grids=(warp.places,)))
         editor.replace(editor.find(warp.output), made)
     return Rewriting(editor.finish(), tuple(sites), tuple(left))
 
@@ -51,10 +51,11 @@ def choose_portable_form(runtime: Runtime) -> Form:
 
 
 def choose_form(warp: Warp, runtime: Runtime) -> str:
-    """Return the key in FORMS of the fastest form there is, by measurement (`benchmarks/results/warp_forms.csv`).
+    """Return the key in FORMS of the fastest, by measurement (`vtopt bench forms`, benchmarks/results/warp_forms.csv).
 
-    On onnxruntime a deformable convolution, where this installation has its kernel, else grids stacked along
-    the height; on OpenVINO a GridSample for each head.
+    On onnxruntime, at every size, a deformable convolution, where this installation has its kernel, else grids
+    stacked along the height; on OpenVINO a GridSample for each head. Taps gathered from channel-last features beat
+    that on OpenVINO at large sizes. They are no form yet: casts and quantisers would not know them as a warp.
     """
     if runtime == "openvino":
         return "separate"

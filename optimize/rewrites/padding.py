@@ -41,7 +41,7 @@ def clamp_padding(model: ModelProto, runtime: Runtime, skip: Collection[str]) ->
         points, attributes = prepare_sampling(editor, warp)
         if warp.planar and warp.heads > 1 and warp.grid_shape:
             points = editor.reshape(points, -1, *(side or 0 for side in warp.grid_shape[1:]))
-        sites.append(Site(warp.name, str(sampled.name), (str(features.name),), grids=(warp.places,)))
+        sites.append(Site((warp.name,), str(sampled.name), (str(features.name),), grids=(warp.places,)))
         editor.replace(sampled, editor.add("GridSample", features, points, **attributes))
     return Rewriting(editor.finish(), tuple(sites), tuple(left))
 

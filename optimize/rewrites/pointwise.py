@@ -35,13 +35,12 @@ class _Group(NamedTuple):
     total: ir.Value
     """What all of them add up to."""
     convolutions: tuple[ir.Node, ...]
-    softmax: ir.Node | None
+    softmaxes: tuple[ir.Node, ...]
+    """What the attention of the warps is made of, where their weights have to sum to one."""
+    sums: int
+    """What all weights of a sample sum to, where the bias asks."""
     after: ir.Node | None
     """The 1x1 convolution that alone reads the total."""
-
-    @property
-    def name(self) -> str:
-        return _join_names(self.warps)
 
 
 def sink_convolutions(model: ModelProto, runtime: Runtime, skip: Collection[str]) -> Rewriting:
@@ -50,12 +49,14 @@ def sink_convolutions(model: ModelProto, runtime: Runtime, skip: Collection[str]
     On the way the warp takes a form that copies no features.
     """
     graph = read_graph(model).graph
-    values = {value.name: value for value in (*graph.inputs, *(made for node in graph for made in node.outputs))}
+    made = (value for node in graph for value in node.outputs)
+    values = {value.name: value for value in (*graph.inputs, *graph.initializers.values(), *made)}
     editor = Editor(model)
     sites, left = [], []
     for warps, total in _group_by_sum(find_warps(model), values):
-        convolutions = [values[warp.features].producer() for warp in warps if warp.features in values]
-        if _join_names(warps) in skip or not all(_is_widening(node) for node in convolutions):
+        convolutions = [values[warp.features].producer() for warp in warps]
+        samples = all(warp.op == "GridSample" for warp in warps)
+        if not samples or _join_names(warps) in skip or not all(_is_widening(node) for node in convolutions):
             continue
         group = _make_group(warps, total, convolutions, values)
         if isinstance(group, str):
@@ -130,23 +131,36 @@ def _make_group(
     first = found[0]
     if reasons := [reason for warp in warps if (reason := find_obstacle(warp))]:
         return reasons[0]
-    if any(warp.op != "GridSample" or warp.padding_mode == "zeros" for warp in warps):
-        return "pads with zeros, so the weights of a sample do not always sum to one"
     if any(len(list_readers(node.outputs[0])) > 1 or node.outputs[0].is_graph_output() for node in found):
         return "something else reads its features too"
     same = [_read_weight(node).tolist() == _read_weight(first).tolist() for node in found]
     same += [_read_bias(node).tolist() == _read_bias(first).tolist() for node in found]
     if not all(same):
         return "the warps that are added have features of different convolutions"
-    softmax = find_softmax([values[warp.attention] for warp in warps if warp.attention])
-    whole = softmax is not None and all(warp.attention for warp in warps)
-    if _read_bias(first).any() and not whole and not (len(warps) == 1 and warps[0].heads == 1):
-        return "its attention is not known to sum to one"
+    softmaxes, sums = (), 1
+    if _read_bias(first).any():
+        if any(warp.padding_mode == "zeros" for warp in warps):
+            return "pads with zeros, so the weights of a sample do not always sum to one"
+        counted = _count_sums(warps, values)
+        if counted is None:
+            return "its attention is not known to sum to one"
+        softmaxes, sums = counted
     readers = list_readers(total)
     after = readers[0] if len(readers) == 1 and _is_pointwise(readers[0]) and not total.is_graph_output() else None
     if after is not None and after.outputs[0].name not in values:  # it lies in an If, Loop or Scan
         after = None
-    return _Group(warps, total, found, softmax if whole else None, after)
+    return _Group(warps, total, found, softmaxes, sums, after)
+
+
+def _count_sums(warps: Sequence[Warp], values: Mapping[str | None, ir.Value]) -> tuple[tuple[ir.Node, ...], int] | None:
+    """Return the softmaxes that attention is made of and what all weights of a sample sum to, None if not known."""
+    together = find_softmax([values[warp.attention] for warp in warps if warp.attention])
+    if together is not None and all(warp.attention for warp in warps):
+        return (together,), 1
+    alone = [find_softmax([values[warp.attention]]) for warp in warps if warp.attention]
+    if None in alone:
+        return None
+    return tuple(dict.fromkeys(node for node in alone if node)), len(warps)
 
 
 def _is_gain(group: _Group) -> bool:
@@ -158,14 +172,14 @@ def _is_gain(group: _Group) -> bool:
 def _describe(group: _Group) -> Site:
     output = group.after.outputs[0] if group.after else group.total
     features = [str(value.name) for node in group.convolutions if (value := node.inputs[0])]
-    if group.softmax is None:  # attention may be any number then
+    if not group.softmaxes:  # attention may be any number then
         features += [warp.attention for warp in group.warps if warp.attention]
     return Site(
-        group.name,
+        tuple(warp.name for warp in group.warps),
         str(output.name),
         features=tuple(dict.fromkeys(features)),
         grids=tuple(warp.places for warp in group.warps),
-        attention=() if group.softmax is None else (str(group.softmax.outputs[0].name),),
+        attention=tuple(str(node.outputs[0].name) for node in group.softmaxes),
     )
 
 
@@ -178,7 +192,8 @@ def _sink(editor: Editor, group: _Group, runtime: Runtime) -> None:
         warped = form(editor, warp, editor.find(str(node.inputs[0].name)), channels)  # type: ignore[union-attr]
         total = warped if total is None else editor.add("Add", total, warped)
     assert total is not None
-    weight, bias, old = _read_weight(group.convolutions[0]), _read_bias(group.convolutions[0]), group.total
+    first, old = group.convolutions[0], group.total
+    weight, bias = _read_weight(first), _read_bias(first) * group.sums
     if group.after is not None:
         second = _read_weight(group.after)
         weight, bias, old = second @ weight, second @ bias + _read_bias(group.after), group.after.outputs[0]

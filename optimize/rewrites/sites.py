@@ -17,14 +17,18 @@ Runtime = Literal["onnxruntime", "openvino"]
 class Site:
     """One place that was rewritten: the values it is made from, which stayed, and the one it makes."""
 
-    name: str
-    """The warp's node, or those of several with + between."""
+    warps: tuple[str, ...]
+    """The nodes that sampled; they are gone."""
     output: str
     features: tuple[str, ...] = ()
     grids: tuple[str, ...] = ()
     """Normalised coordinates."""
     attention: tuple[str, ...] = ()
     """Weights over channels that sum to one at every pixel."""
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.warps)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -160,6 +160,17 @@ def test_verify_prints_equal_pictures_as_equal(small_onnx: Path) -> None:
     assert figures["max_abs"] == 0
 
 
+def test_inspect_tells_the_warps_as_fields_and_as_lines(small_onnx: Path) -> None:
+    found = json.loads(run_vtopt("inspect", small_onnx, "--json", "--profile").stdout)
+    assert {warp["heads"] for warp in found["warps"]} == {1, 2}
+    assert 0 < found["warps' share of MACs"] < 1
+    assert 0 < found["warps' share of time"] < 1
+    lines = run_vtopt("inspect", small_onnx).stdout
+    assert f"warps                  {len(found['warps'])}" in lines
+    assert "2 heads" in lines
+    assert "padding border by a clamped grid" in lines
+
+
 def test_inspect_tells_the_history(small_onnx: Path) -> None:
     found = json.loads(run_vtopt("inspect", small_onnx, "--json").stdout)
     assert found["kind"] == "onnx"

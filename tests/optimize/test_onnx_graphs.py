@@ -109,7 +109,7 @@ def test_nodes_inside_nodes_come_with_the_name_of_what_they_lie_in() -> None:
                                              else_branch = e () => (float[2] s) { [in_e] s = Abs (x) }> }>
     }""")
     nodes = list_scoped_nodes(read_graph(model).graph)
-    assert [(scope, node.name) for scope, node in nodes] == [
+    assert [(scope.name if scope else "", node.name) for scope, node in nodes] == [
         *(("", "if"), ("if", "in_a"), ("if", "inner")),
         *(("inner", "in_d"), ("inner", "in_e")),
     ]

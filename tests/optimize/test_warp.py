@@ -247,7 +247,7 @@ def test_warps_inside_a_branch_come_with_its_name_and_reach_outside() -> None:
     assert (warp.name, warp.subgraph, warp.grid_nodes) == ("inner", "outer", ("tanh",))
 
 
-def test_a_grid_sample_of_another_domain_is_no_warp() -> None:
+def test_a_grid_sample_of_a_foreign_domain_is_no_warp() -> None:
     model = _parse(WARP)
     model.graph.node[-2].domain = "com.acme"
     assert find_warps(model) == []
@@ -272,3 +272,76 @@ def test_a_grid_of_unknown_shape_is_not_taken_for_planes() -> None:
     }""")
     (warp,) = find_warps(model)
     assert (warp.planar, warp.places) == (False, "grid")
+
+
+HELD = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,3,16,12] clothes, bool flag, float[2,3,1,1] v) => (float[1,3,16,12] tryon) {
+  [head] flow = Conv (clothes, v)
+  [tanh] moved = Tanh (flow)
+  [if] grid = If (flag) <
+    then_branch = a () => (float[1,16,12,2] p) { [then] p = Transpose <perm = [0, 2, 3, 1]> (moved) },
+    else_branch = b () => (float[1,16,12,2] q) {
+      [tanh] still = Identity (moved)
+      [else] q = Transpose <perm = [0, 2, 3, 1]> (still) }>
+  [warp] tryon = GridSample (clothes, grid)
+}"""
+
+
+def test_a_grid_that_a_branch_makes_reaches_what_the_branch_reads() -> None:
+    model = onnx.parser.parse_model(HELD)
+    name_nodes(model)
+    (warp,) = find_warps(model)
+    assert warp.flow_heads == ("head",)
+    assert {"head", "tanh", "if", "then", "else"} <= set(warp.grid_nodes)
+    assert len(set(warp.grid_nodes)) == 6
+
+
+def test_a_grid_that_enters_a_loop_reaches_what_went_in() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1,3,16,12] clothes, float[2,3,1,1] v, int64 count, bool go) => (float[1,3,16,12] tryon) {
+      [head] flow = Conv (clothes, v)
+      [turn] start = Transpose <perm = [0, 2, 3, 1]> (flow)
+      [loop] last, tryon = Loop (count, go, start, clothes) <
+        body = b (int64 i, bool c, float[1,16,12,2] grid, float[1,3,16,12] x)
+          => (bool again, float[1,16,12,2] same, float[1,3,16,12] y) {
+          [more] again = Identity (c)
+          [keep] same = Identity (grid)
+          [warp] y = GridSample (x, grid) }>
+    }""")
+    (warp,) = find_warps(model)
+    assert (warp.subgraph, warp.flow_heads) == ("loop", ("head",))
+    assert "turn" in warp.grid_nodes
+
+
+def test_onnxruntime_s_own_grid_sample_is_protected_too() -> None:
+    model = _parse(WARP)
+    model.graph.node[-2].domain = "com.microsoft"
+    (warp,) = find_warps(model)
+    assert (warp.op, warp.grid_nodes) == ("com.microsoft.GridSample", ("head", "tanh", "turn"))
+
+
+def test_a_clamped_bicubic_grid_is_not_called_border() -> None:
+    text = WARP.replace("[warp] warped = GridSample <ATTRIBUTES> (active, grid)",
+                        """[low] above = Max (grid, least)
+  [high] kept = Min (above, most)
+  [warp] warped = GridSample <ATTRIBUTES> (active, kept)""")  # fmt: skip
+    text = text.replace("=> (float[1,3,16,12] tryon) {",
+                        """=> (float[1,3,16,12] tryon)
+  <float[2] least = {-0.9166667, -0.9375}, float[2] most = {0.9166667, 0.9375}> {""")  # fmt: skip
+    (bilinear,), (bicubic,) = (find_warps(_parse(text, f'mode = "{mode}"')) for mode in ("bilinear", "bicubic"))
+    assert (bilinear.padding_mode, bilinear.clamped) == ("border", True)
+    assert (bicubic.padding_mode, bicubic.clamped) == ("zeros", False)
+
+
+def test_attention_of_unknown_height_is_no_crash() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1,3,8,6] x, float[1,16,6,2] grid, float[1,2,h,6] attention) => (float[1,3,8,6] y)
+      <int64[5] parts = {1, 3, 2, 8, 6}, int64[5] wide = {1, 1, 2, 8, 6}, int64[1] two = {2}> {
+      [warp] sampled = GridSample (x, grid)
+      [open] apart = Reshape (sampled, parts)
+      [lift] weights = Reshape (attention, wide)
+      [weigh] weighted = Mul (apart, weights)
+      [sum] y = ReduceSum <keepdims = 0> (weighted, two)
+    }""")
+    (warp,) = find_warps(model)
+    assert warp.heads == 1
