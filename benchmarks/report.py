@@ -114,7 +114,7 @@ def measure_models(
         **describe_host(),
     }
     columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
-    notices += [*unloaded, *_find_slower(latency)]
+    notices += [*_find_slower(latency), *unloaded]
     return Report(tuple(rows), columns, conditions, tuple(notices), worst)
 
 
@@ -135,7 +135,8 @@ def _open_engines(
             except InputError as error:
                 if runtime == runtimes[0]:
                     raise
-                unloaded.append(f"{name} has no row on {runtime}: {error}")
+                reason = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+                unloaded.append(f"{name} has no row on {runtime}: {reason}")
     engines = {(name, engine.runtime): engine for (name, _), engine in engines.items()}
     sizes = {name: engine.size for (name, _), engine in engines.items() if _has_fixed_size(engine)}
     if len(set(sizes.values())) > 1:
