@@ -64,7 +64,9 @@ def _convert(source: Path) -> Model:
     except Exception as error:  # its frontends raise many kinds
         advice = "run the ONNX model with onnxruntime"
         if "DeformConv" in str(error):
-            advice = "its warps were rewritten for onnxruntime; rewrite its parent with --runtime openvino"
+            advice = (
+                "its warps were rewritten for onnxruntime; rewrite the model from before that with --runtime openvino"
+            )
         raise InputError(f"{source}: OpenVINO cannot convert it: {take_reason(error)}; {advice}") from error
 
 

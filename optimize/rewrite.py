@@ -35,6 +35,12 @@ DEFORM_NOTICE = (
 )
 
 
+NO_WAY_BACK_NOTICE = (
+    "it has DeformConv, which OpenVINO does not load and which is not turned back; "
+    "rewrite the model from before it was rewritten for onnxruntime"
+)
+
+
 def rewrite_onnx(
     source: OnnxIn,
     output: OnnxOut,
@@ -80,7 +86,7 @@ def rewrite_onnx(
                 "nodes": len(outcome.model.graph.node),
                 **(outcome.difference.to_figures() if outcome.difference else {}),
             },
-            notices=(*notices, *outcome.notices, *_find_requirement(model, outcome.model)),
+            notices=(*notices, *outcome.notices, *_sum_up(model, outcome, runtime)),
         )
         save_onnx(outcome.model, temporary, metadata)
     return output
@@ -110,7 +116,9 @@ def check_settings(*, only: Sequence[str] | None = None, **_: Any) -> None:
     """Raise UsageError for a rewrite there is not; the recipe checker asks before any work."""
     names = only if isinstance(only, list | tuple) else ()
     if unknown := [name for name in names if name not in REWRITES]:
-        raise UsageError(f"rewrite: there is no {', '.join(unknown)}; choose of {', '.join(REWRITES)}")
+        raise UsageError(
+            f"rewrite: there is no {', '.join(unknown)}; choose of {', '.join(REWRITES)}, one with each --only"
+        )
 
 
 TryOut = Callable[["ModelProto"], Difference]
@@ -202,11 +210,17 @@ def _group_reasons(left: Sequence[str]) -> list[str]:
     return [f"{', '.join(warps)}: {reason}" for reason, warps in grouped.items()]
 
 
-def _find_requirement(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
-    """Say what a runtime must have now that it did not need before; and where there were no warps, that."""
-    if not find_warps(before):
+def _sum_up(before: ModelProto, outcome: _Outcome, runtime: Runtime) -> tuple[str, ...]:
+    """Say what a runtime must have now that it did not need before; or that nothing changed, and why."""
+    after, places = outcome.model, outcome.places
+    warps = find_warps(before)
+    if not warps:
         return ("no warps were found",)
     had, has = (any(node.op_type == "DeformConv" for node in model.graph.node) for model in (before, after))
+    if had and runtime == "openvino":
+        return (NO_WAY_BACK_NOTICE,)
+    if not any(places.values()) and not outcome.notices:
+        return (f"nothing was rewritten of {len(warps)} warps",)
     return (DEFORM_NOTICE,) if has and not had else ()
 
 

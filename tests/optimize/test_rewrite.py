@@ -167,7 +167,8 @@ def test_a_second_time_nothing_changes_and_nothing_is_said(runtime: Runtime, sou
     again = rewrite_onnx(output, output.with_name("again.onnx"), runtime=runtime, pair_count=1)
     assert onnx.load(again).graph == onnx.load(output).graph
     record = read_history(again)[-1]
-    assert list(record.notices) == []
+    (said,) = record.notices
+    assert re.fullmatch(r"nothing was rewritten of \d+ warps", said)
     assert {name: count for name, count in record.figures.items() if name.startswith("places_") and count} == {}
     assert record.figures["nodes"] == record.figures["nodes_before"]
 
@@ -654,7 +655,13 @@ def test_the_plain_network_converts_to_openvino(plain_onnx: Path, output: Path) 
 def test_a_rewritten_network_is_rewritten_no_further(fast_onnx: Path, output: Path) -> None:
     rewrite_onnx(fast_onnx, output, pair_count=1)
     assert onnx.load(output).graph == onnx.load(fast_onnx).graph
-    assert list(read_history(output)[-1].notices) == []
+    (said,) = read_history(output)[-1].notices
+    assert said.startswith("nothing was rewritten of")
+
+
+def test_what_was_rewritten_for_onnxruntime_is_not_turned_back_and_says_so(fast_onnx: Path, output: Path) -> None:
+    rewrite_onnx(fast_onnx, output, runtime="openvino", pair_count=1)
+    assert list(read_history(output)[-1].notices) == [rewrite.NO_WAY_BACK_NOTICE]
 
 
 def _list_types(model: ModelProto) -> dict[str, int]:
