@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..optimize.errors import InputError
-from .csv_files import check_csv, save_csv
+from .csv_files import save_csv
 from .host import describe_host
 from .rewrite_group import Group
 from .tables import format_table, to_json_value
 
-__all__ = ["COLUMNS", "OP_COLUMNS", "check_csv", "format_rewrites", "write_csv"]
+__all__ = ["COLUMNS", "OP_COLUMNS", "format_rewrites", "write_csv"]
 
 COLUMNS = (
     "network",

@@ -190,7 +190,8 @@ def rewrites_command(
     vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
     seed. All models of a group run in turns.
     """
-    from ..benchmarks.rewrite_report import check_csv, format_rewrites, write_csv
+    from ..benchmarks.csv_files import check_csv
+    from ..benchmarks.rewrite_report import format_rewrites, write_csv
     from ..benchmarks.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
 
     if output:

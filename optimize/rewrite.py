@@ -26,7 +26,6 @@ __all__ = ["MAX_RELATIVE_DIFFERENCE", "rewrite_onnx"]
 MAX_RELATIVE_DIFFERENCE = 1e-4
 """Largest difference to the input, of the largest value: of every rewritten place alone, and of the pictures."""
 
-
 NOISE_NOTICE = "its inputs or outputs are not known to be pictures: it was compared with its input on noise"
 
 DEFORM_NOTICE = (
@@ -34,11 +33,13 @@ DEFORM_NOTICE = (
     "rewrite with --runtime openvino for a file that runs on those and on OpenVINO"
 )
 
-
 NO_WAY_BACK_NOTICE = (
     "it has DeformConv, which OpenVINO does not load and which is not turned back; "
     "rewrite the model from before it was rewritten for onnxruntime"
 )
+
+Compare = Callable[[Path, Path], Difference]
+TryOut = Callable[["ModelProto"], Difference]
 
 
 def rewrite_onnx(
@@ -92,9 +93,6 @@ def rewrite_onnx(
     return output
 
 
-Compare = Callable[[Path, Path], Difference]
-
-
 def _choose_comparison(source: Path, pairs: Path | None, pair_count: int) -> tuple[Compare, tuple[str, ...]]:
     """Return how outputs are compared, and what is to be said of it: on pairs, or on noise where none can be fed.
 
@@ -119,9 +117,6 @@ def check_settings(*, only: Sequence[str] | None = None, **_: Any) -> None:
         raise UsageError(
             f"rewrite: there is no {', '.join(unknown)}; choose of {', '.join(REWRITES)}, one with each --only"
         )
-
-
-TryOut = Callable[["ModelProto"], Difference]
 
 
 class _Outcome(NamedTuple):
@@ -183,7 +178,7 @@ def _apply(name: str, model: ModelProto, runtime: Runtime) -> tuple[ModelProto, 
 
 
 def _find_leftovers(rewriting: Rewriting) -> dict[str, str]:
-    """Return the sites whose old warp is still there, for something else reads a part of it: two take longer."""
+    """Return the sites whose old warp is still needed: with the new one beside it, the model got slower."""
     nodes = {node.name for node in rewriting.model.graph.node}
     return {site.name: "something else reads a part of it" for site in rewriting.sites if nodes & set(site.warps)}
 
@@ -211,15 +206,14 @@ def _group_reasons(left: Sequence[str]) -> list[str]:
 
 
 def _sum_up(before: ModelProto, outcome: _Outcome, runtime: Runtime) -> tuple[str, ...]:
-    """Say what a runtime must have now that it did not need before; or that nothing changed, and why."""
-    after, places = outcome.model, outcome.places
+    """Say what a runtime must have now that it did not need before, or that nothing changed."""
     warps = find_warps(before)
     if not warps:
         return ("no warps were found",)
-    had, has = (any(node.op_type == "DeformConv" for node in model.graph.node) for model in (before, after))
+    had, has = (any(node.op_type == "DeformConv" for node in model.graph.node) for model in (before, outcome.model))
     if had and runtime == "openvino":
         return (NO_WAY_BACK_NOTICE,)
-    if not any(places.values()) and not outcome.notices:
+    if not any(outcome.places.values()) and not outcome.notices:
         return (f"nothing was rewritten of {len(warps)} warps",)
     return (DEFORM_NOTICE,) if has and not had else ()
 

@@ -10,7 +10,7 @@ from ..warp import Warp, find_warps
 from .deform_conv import DEFORM_OPSET, fits_deform, has_kernel, raise_opset
 from .editing import Editor
 from .forms import FORMS, Form
-from .sites import Rewriting, Runtime, Site
+from .sites import IN_SUBGRAPH, Rewriting, Runtime, Site
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -65,7 +65,7 @@ def choose_form(warp: Warp, runtime: Runtime) -> str:
 def find_obstacle(warp: Warp) -> str:
     """Return why a warp cannot be written in another form, "" where it can."""
     if warp.subgraph:
-        return f"lies inside {warp.subgraph}; warps in If, Loop and Scan are left alone"
+        return IN_SUBGRAPH.format(warp.subgraph)
     shapes = (warp.features_shape, warp.output_shape)
     if any(shape is None or len(shape) != 4 or None in shape for shape in shapes):
         return "its shapes are not known; export with a fixed height and width"

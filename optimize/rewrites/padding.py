@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..warp import Warp, find_warps
 from .editing import Editor
 from .grids import prepare_sampling
-from .sites import Rewriting, Runtime, Site
+from .sites import IN_SUBGRAPH, Rewriting, Runtime, Site
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -54,7 +54,7 @@ def _is_fast(warp: Warp) -> bool:
 def _find_obstacle(warp: Warp) -> str:
     """Return why a warp is to be left alone, "" where it is not."""
     if warp.subgraph:
-        return f"lies inside {warp.subgraph}; warps in If, Loop and Scan are left alone"
+        return IN_SUBGRAPH.format(warp.subgraph)
     if warp.mode != "bilinear":
         return f"samples {warp.mode}; only bilinear has a fast kernel"
     if warp.features_shape is None or len(warp.features_shape) != 4:

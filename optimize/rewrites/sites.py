@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Rewriting", "Runtime", "Site"]
+__all__ = ["IN_SUBGRAPH", "Rewriting", "Runtime", "Site"]
 
 Runtime = Literal["onnxruntime", "openvino"]
+
+IN_SUBGRAPH = "lies inside {}; warps in If, Loop and Scan are left alone"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from vtopt.benchmarks.csv_files import check_csv
 from vtopt.benchmarks.rewrite_group import Group
-from vtopt.benchmarks.rewrite_report import COLUMNS, check_csv, format_rewrites, write_csv
+from vtopt.benchmarks.rewrite_report import COLUMNS, format_rewrites, write_csv
 from vtopt.optimize.errors import InputError, OutputError
 
 
