@@ -83,7 +83,7 @@ def quantize_onnx(
 
             quantized = cast_fp16(model)
         elif dynamic:
-            from .int8 import quantize_dynamic
+            from .int8.static import quantize_dynamic
 
             quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
         else:
@@ -145,7 +145,7 @@ def _check_float32(model: ModelProto, source: Path) -> None:
 
 def _quantize_static(model: ModelProto, engine: Engine, pairs: Sequence[Pair], cpu: CpuTarget) -> ModelProto:
     from ..benchmarks.feeds import feed_pair
-    from .int8 import quantize_static
+    from .int8.static import quantize_static
 
     feeds = (feed_pair(engine, pair) for pair in track(pairs, "calibrate", total=len(pairs)))
     return quantize_static(model, feeds, cpu)

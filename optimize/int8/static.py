@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cpu_target import CpuTarget
-from .warp import find_warps, list_grid_nodes, name_nodes, separate_constants
+from ..cpu_target import CpuTarget
+from .prepare import QUANTIZED_OPS, open_workspace, prepare_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["quantize_dynamic", "quantize_static"]
 
 Feeds = dict[str, "np.ndarray"]
-
-QUANTIZED_OPS = ["Conv"]
-"""Convolutions are where the time goes; quantising the cheap operators between them only costs quality."""
 
 
 def quantize_static(model: ModelProto, calibration: Iterable[Feeds], target: CpuTarget) -> ModelProto:
@@ -34,14 +28,14 @@ def quantize_static(model: ModelProto, calibration: Iterable[Feeds], target: Cpu
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    with _workspace() as folder:
-        prepared, protected = _prepare(model, folder)
+    with open_workspace() as folder:
+        prepared, protected = _write(model, folder)
         quantize_static(
             prepared,
             folder / "int8.onnx",
             _make_reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED_OPS,
+            op_types_to_quantize=list(QUANTIZED_OPS),
             nodes_to_exclude=protected,
             per_channel=True,
             reduce_range=target.reduce_range,
@@ -63,12 +57,12 @@ def quantize_dynamic(model: ModelProto) -> ModelProto:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _workspace() as folder:
-        prepared, protected = _prepare(model, folder)
+    with open_workspace() as folder:
+        prepared, protected = _write(model, folder)
         quantize_dynamic(
             prepared,
             folder / "int8.onnx",
-            op_types_to_quantize=QUANTIZED_OPS,
+            op_types_to_quantize=list(QUANTIZED_OPS),
             nodes_to_exclude=protected,
             weight_type=QuantType.QUInt8,
         )
@@ -89,33 +83,13 @@ def _make_reader(samples: Iterable[Feeds]) -> CalibrationDataReader:
     return Reader()
 
 
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    """Give a temporary folder, and keep onnxruntime's advice off the user's terminal."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with tempfile.TemporaryDirectory(prefix="vtopt-int8-") as folder:
-            yield Path(folder)
-    finally:
-        logger.setLevel(level)
-
-
-def _prepare(model: ModelProto, folder: Path) -> tuple[Path, list[str]]:
-    """Fold batch-norms into convolutions and write the model; return it and the nodes to leave alone."""
+def _write(model: ModelProto, folder: Path) -> tuple[Path, list[str]]:
+    """Prepare and write the model; return it and the nodes to leave alone."""
     import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    plain, path = folder / "plain.onnx", folder / "prepared.onnx"
-    onnx.save(model, plain)
-    quant_pre_process(plain, path, skip_symbolic_shape=True)
-    prepared = onnx.load(path)
-    name_nodes(prepared)
-    protected = list_grid_nodes(find_warps(prepared))
-    separate_constants(prepared, protected)
-    onnx.save(prepared, path)
-    return path, protected
+    prepared = prepare_model(model)
+    onnx.save(prepared.model, folder / "prepared.onnx")
+    return folder / "prepared.onnx", prepared.protected
 
 
 def _feed_float(model: ModelProto, protected: Collection[str]) -> None:

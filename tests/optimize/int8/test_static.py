@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from vtopt.optimize.cpu_target import TARGETS
-from vtopt.optimize.int8 import quantize_dynamic, quantize_static
+from vtopt.optimize.int8.static import quantize_dynamic, quantize_static
 
 WIDE = 32
 
