@@ -126,6 +126,7 @@ _THROUGH = frozenset(
         "DequantizeLinear",
         "FakeQuantize",
         "Subtract",
+        "Mul",
         "Multiply",
     ]
 )
@@ -189,7 +190,7 @@ def _find_constant(name: str, graph: Graph, makers: Mapping[str, Node]) -> str |
     node = makers.get(name)
     if node is None or node.op not in _THROUGH:
         return None
-    decoding = node.op in ("Subtract", "Multiply")  # zero point and scale of compressed weights
+    decoding = node.op in ("Subtract", "Mul", "Multiply")  # zero point and scale of compressed weights
     sources = [_find_constant(source, graph, makers) for source in node.inputs[: 2 if decoding else 1]]
     return None if None in sources else sources[0]
 

@@ -78,14 +78,22 @@ def _format_pictures(figures: dict[str, Any]) -> str:
     count, worst = figures.pop("pairs"), figures.pop("worst_pair")
     median, lowest = (_format_db(figures.pop(key)) for key in ("psnr_median_db", "psnr_worst_db"))
     ssim, largest, relative = (figures.pop(key) for key in ("ssim_median", "max_abs", "max_relative"))
+    flow = ""
+    if "flow_px_median" in figures:
+        shift, furthest = (_format_px(figures.pop(key)) for key in ("flow_px_median", "flow_px_worst"))
+        flow = f", flow shift {shift} (worst {furthest})"
     return (
         f"pictures on {count} pairs: PSNR {median} (worst {lowest}, {worst}), SSIM {ssim}, "
-        f"largest difference {largest} ({relative} of the largest value)"
+        f"largest difference {largest} ({relative} of the largest value){flow}"
     )
 
 
 def _format_db(value: float | None) -> str:
     return "infinite" if value is None else f"{value:.1f} dB"
+
+
+def _format_px(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:g} px"
 
 
 def format_value(value: Any) -> str:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from .stored_weights import store_half
 from .warp import find_warps, list_grid_nodes, name_nodes, separate_constants
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cast_fp16"]
 
-SMALL_TENSOR = 256
-"""Weights of fewer numbers stay float32 in flow heads: casting them costs more bytes than it saves."""
 LARGEST = 65504.0
 """The largest float16; the converter's own default cuts constants off at 10000."""
 
@@ -30,8 +29,7 @@ def cast_fp16(model: ModelProto) -> ModelProto:
     from onnxconverter_common import float16
 
     name_nodes(model)
-    warps = find_warps(model)
-    protected = list_grid_nodes(warps)
+    protected = list_grid_nodes(find_warps(model))
     separate_constants(model, protected)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the float32 number", category=UserWarning)
@@ -39,8 +37,7 @@ def cast_fp16(model: ModelProto) -> ModelProto:
             model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=protected
         )
     _bypass_half(cast, protected)
-    _store_half(cast, {name for warp in warps for name in warp.flow_heads})
-    return cast
+    return store_half(cast)
 
 
 def _bypass_half(model: ModelProto, protected: Collection[str]) -> None:
@@ -75,34 +72,3 @@ def _drop_unread(model: ModelProto, nodes: Iterable[NodeProto]) -> None:
         read = {name for reader in model.graph.node for name in reader.input}
         if not outputs.union(read).intersection(node.output):
             model.graph.node.remove(node)
-
-
-def _store_half(model: ModelProto, heads: Collection[str]) -> None:
-    """Store the large float32 weights of `heads` as float16, cast back where they are used."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    casts = {}
-    for node in model.graph.node:
-        tensor = initializers.get(node.input[1]) if node.name in heads else None
-        if tensor is None or tensor.data_type != TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if values.size < SMALL_TENSOR:
-            continue
-        name = tensor.name
-        if name not in casts:
-            half = numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16")
-            model.graph.initializer.append(half)
-            casts[name] = helper.make_node(
-                "Cast", [half.name], [f"{name}_fp32"], f"{name}_restore", to=TensorProto.FLOAT
-            )
-        node.input[1] = f"{name}_fp32"
-    used = {name for node in model.graph.node for name in node.input}
-    for name in casts:
-        if name not in used:
-            model.graph.initializer.remove(initializers[name])
-    nodes = [*casts.values(), *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)

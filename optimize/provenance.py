@@ -25,6 +25,7 @@ __all__ = [
     "read_metadata",
     "read_pictures",
     "set_onnx_metadata",
+    "to_plain",
 ]
 
 Metadata = dict[str, str]
@@ -67,7 +68,7 @@ def add_record(
         parent=parent.name,
         parent_sha256=hash_artifact(parent),
         parent_bytes=sum(file.stat().st_size for file in list_files(parent)),
-        settings={key: _to_plain(value) for key, value in settings.items()},
+        settings={key: to_plain(value) for key, value in settings.items()},
         figures=figures,
         notices=notices,
         versions=list_versions(),
@@ -76,7 +77,8 @@ def add_record(
     return {**before, HISTORY: json.dumps(history, allow_nan=False)}
 
 
-def _to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Return a setting as a record has it: what JSON does not know is text."""
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 

@@ -1,26 +1,30 @@
-"""Quantise an ONNX model: float16, int8 calibrated on pairs, or int8 with dynamic ranges."""
+"""Quantise an ONNX model: float16, int8 calibrated on pairs within a budget, or weights alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, new_output
-from .cpu_target import CpuTarget, TargetName, resolve_target
-from .errors import InputError, UsageError
+from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, hash_artifact, new_output
+from .cpu_target import TargetName
+from .durations import parse_duration
+from .errors import InputError, UsageError, VtoptError
+from .int8.engines import EngineName
+from .int8.limits import NEVER, Budget, Deadline
+from .int8.settings import RangeMethod
 from .onnx_files import load_onnx, save_onnx
-from .progress import track
-from .provenance import add_record, read_metadata
-from .verify import compare_artifacts, require_finite, require_psnr
+from .provenance import add_record, read_history, read_metadata, to_plain
+from .verify import compare_artifacts, require_finite, require_flow, require_psnr
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..benchmarks.engines import Engine
-    from .data.pairs import Pair
+    from .int8.build import Made
 
 __all__ = ["quantize_onnx"]
 
@@ -31,88 +35,128 @@ DYNAMIC_NOTICE = (
 NOTHING_NOTICE = "nothing was quantised: the model has no convolutions beside the flow heads of its warps"
 
 INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
-CALIBRATION_COUNT = 16
-CALIBRATION_SEED = 500_000
-"""Drawn calibration pairs start here; those that outputs are compared on start at 0."""
+SEARCH_SHARE = 0.8
+"""Of a time budget, the search may take so much; writing and comparing the result needs the rest."""
+
+RangesOption = Annotated[
+    Literal["auto", "minmax", "percentile", "entropy", "mse"] | None,
+    typer.Option(help="How int8 finds its ranges. Default: auto, what gives the best pictures of these."),
+]
 
 
 def quantize_onnx(
     source: OnnxIn,
     output: OnnxOut,
     *,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Float16: half the size.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Float16: half the size. With --int8: for what stays float.")
+    ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Int8: a quarter of the size, and faster.")] = False,
+    weight_only: Annotated[
+        bool, typer.Option("--weight-only", help="With --fp16 or --int8: small weights, float32 speed and arithmetic.")
+    ] = False,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="With --int8: no calibration; for size only.")] = False,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="What makes static int8. Default: onnxruntime, vtopt's own.")
+    ] = None,
     target: Annotated[
         TargetName | None, typer.Option(help="The CPU that int8 is for. Default: auto, this machine's.")
     ] = None,
+    ranges: RangesOption = None,
     pairs: PairsFolder = None,
     calibration_count: Annotated[
         int | None, typer.Option(min=1, help="How many pairs int8 is calibrated on. Default: 16.")
     ] = None,
     pair_count: PairCount = 4,
     min_psnr: Annotated[
-        float | None, typer.Option(help="Least PSNR to the input in dB; below it the exit code is 3.")
+        float | None, typer.Option(help="Least PSNR to the input in dB, median. Int8 keeps float what breaks it.")
+    ] = None,
+    max_flow_px: Annotated[
+        float | None, typer.Option(help="Furthest that warps may sample elsewhere, in pixels, median.")
+    ] = None,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(parser=parse_duration, metavar="DURATION", help="Give the best int8 found in 90s, 10m or 1h."),
     ] = None,
     force: Force = False,
 ) -> Path:
     """Quantise to --fp16 or --int8; what makes a warp's grid stays float32.
 
-    The output's pictures are compared with the input's on pairs that were not calibrated on, where there
-    are enough.
+    The output's pictures are compared with the input's on pairs that were not calibrated on, where there are enough.
+    With a budget (--min-psnr, --max-flow-px) int8 keeps in float as little as meets it: the best model so far is
+    always at OUTPUT, and the same command goes on where it was interrupted.
 
-    Raises UsageError for settings that contradict each other, InputError for a model that is quantised
-    already, DifferenceError for pictures with NaN, BudgetError (the file is kept) for a PSNR below `min_psnr`.
+    Raises UsageError for settings that contradict each other, InputError for a model that is quantised already,
+    DifferenceError for pictures with NaN, BudgetError (the best file is kept) for a budget that is not met.
     """
-    check_settings(fp16=fp16, int8=int8, dynamic=dynamic, target=target, calibration_count=calibration_count)
+    began = time.monotonic()
+    check_settings(
+        fp16=fp16,
+        int8=int8,
+        weight_only=weight_only,
+        dynamic=dynamic,
+        engine=engine,
+        target=target,
+        ranges=ranges,
+        calibration_count=calibration_count,
+        max_flow_px=max_flow_px,
+        time_budget=time_budget,
+    )
     model = load_onnx(source)
     _check_float32(model, source)
     settings: dict[str, Any] = {
         "fp16": fp16,
         "int8": int8,
+        "weight_only": weight_only,
         "dynamic": dynamic,
         "pairs": pairs,
         "pair_count": pair_count,
         "min_psnr": min_psnr,
+        "max_flow_px": max_flow_px,
+        "time_budget": time_budget,
     }
-    figures: dict[str, Any] = {}
-    notices: tuple[str, ...] = ()
-    with new_output(output, "onnx", force=force) as temporary:
-        if fp16:
-            from .fp16 import cast_fp16
+    static = int8 and not (weight_only or dynamic)
 
-            quantized = cast_fp16(model)
-        elif dynamic:
-            from .int8.static import quantize_dynamic
-
-            quantized, notices = quantize_dynamic(model), (DYNAMIC_NOTICE,)
-        else:
-            from ..benchmarks.engines import open_engine
-
-            cpu, notices = resolve_target(target or "auto")
-            engine = open_engine(source)
-            chosen, notice = choose_calibration_pairs(
-                pairs, engine.size, calibration_count or CALIBRATION_COUNT, pair_count
-            )
-            quantized = _quantize_static(model, engine, chosen, cpu)
-            settings["target"], figures["calibrated_on_pairs"] = cpu.name, len(chosen)
-            notices += notice
-        counts = _count_convolutions(quantized)
-        if int8 and not counts["convolutions_int8"]:
-            notices = (*notices, NOTHING_NOTICE)
-        save_onnx(quantized, temporary, read_metadata(source))
-        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
-        require_finite(difference, output)
+    def save(made: Made, path: Path, compared: Mapping[str, Any]) -> None:
+        counts = _count_convolutions(made.model)
+        nothing = (NOTHING_NOTICE,) if static and not counts["convolutions_int8"] else ()
         metadata = add_record(
             read_metadata(source),
             "quantize",
             source,
-            settings=settings,
-            figures={**figures, **counts, **difference.to_figures()},
-            notices=notices,
+            settings={**settings, **made.settings},
+            figures={**made.figures, **counts, **compared},
+            notices=(*made.notices, *nothing),
         )
-        save_onnx(quantized, temporary, metadata)
+        save_onnx(made.model, path, metadata)
+
+    def keep(made: Made) -> None:
+        with new_output(output, "onnx", force=True) as best:
+            save(_finish(made, fp16), best, {"finished": False})
+
+    with new_output(output, "onnx", force=force or _is_unfinished(output, source, settings)) as temporary:
+        if static:
+            from .int8.build import CALIBRATION_COUNT, Int8Request, build_int8
+
+            request = Int8Request(
+                engine or "onnxruntime",
+                target or "auto",
+                ranges or "auto",
+                pairs,
+                calibration_count or CALIBRATION_COUNT,
+                pair_count,
+                Budget(min_psnr, max_flow_px),
+                NEVER if time_budget is None else Deadline(began + SEARCH_SHARE * time_budget),
+            )
+            made = _finish(build_int8(source, model, request, keep), fp16)
+        else:
+            made = _make_simple(model, fp16=fp16, weight_only=weight_only)
+        save(made, temporary, {})
+        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
+        require_finite(difference, output)
+        save(made, temporary, difference.to_figures())
     require_psnr(difference, min_psnr, output)
+    require_flow(difference, max_flow_px, output)
     return output
 
 
@@ -120,56 +164,84 @@ def check_settings(
     *,
     fp16: bool = False,
     int8: bool = False,
+    weight_only: bool = False,
     dynamic: bool = False,
+    engine: EngineName | None = None,
     target: TargetName | None = None,
+    ranges: RangeMethod | Literal["auto"] | None = None,
     calibration_count: int | None = None,
+    time_budget: float | None = None,
     **_: Any,
 ) -> None:
     """Raise UsageError for settings that contradict each other; the recipe checker asks before any work."""
-    if bool(fp16) == bool(int8):
-        raise UsageError("quantize: choose one of --fp16 and --int8")
-    if dynamic and not int8:
-        raise UsageError("quantize: --dynamic goes with --int8")
-    if (fp16 or dynamic) and (target is not None or calibration_count is not None):
-        raise UsageError("quantize: --target and --calibration-count are for static int8: --int8 without --dynamic")
+    if not (fp16 or int8):
+        raise UsageError("quantize: choose --fp16, --int8, or both: int8, and float16 for what stays float")
+    if dynamic and (not int8 or fp16 or weight_only):
+        raise UsageError("quantize: --dynamic goes with --int8, and with nothing else that says how")
+    if weight_only and fp16 and int8:
+        raise UsageError("quantize: --weight-only goes with one of --fp16 and --int8")
+    given = {
+        "--engine": engine,
+        "--target": target,
+        "--ranges": ranges,
+        "--calibration-count": calibration_count,
+        "--time-budget": time_budget,
+    }
+    named = [name for name, value in given.items() if value is not None]
+    if named and (not int8 or dynamic or weight_only):
+        raise UsageError(f"quantize: {' and '.join(named)} is for static int8: --int8 without --dynamic, --weight-only")
+    if time_budget is not None and engine not in {None, "onnxruntime"}:
+        raise UsageError(f"quantize: --time-budget is for engine onnxruntime; {engine} cannot be stopped in time")
+
+
+def _make_simple(model: ModelProto, *, fp16: bool, weight_only: bool) -> Made:
+    """Make what needs no calibration: float16, small weights, dynamic int8."""
+    from .int8.build import Made
+
+    if fp16 and weight_only:
+        from .stored_weights import store_half
+
+        return Made(store_half(model))
+    if fp16:
+        from .fp16 import cast_fp16
+
+        return Made(cast_fp16(model))
+    if weight_only:
+        from .int8.weight_only import quantize_weights
+
+        return Made(quantize_weights(model))
+    from .int8.dynamic import quantize_dynamic
+
+    return Made(quantize_dynamic(model), notices=(DYNAMIC_NOTICE,))
+
+
+def _finish(made: Made, fp16: bool) -> Made:
+    """Store as float16 what int8 has left float, where that is asked for."""
+    if not fp16:
+        return made
+    from .stored_weights import store_half
+
+    return replace(made, model=store_half(made.model))
+
+
+def _is_unfinished(output: Path, source: Path, settings: Mapping[str, Any]) -> bool:
+    """Tell whether the output is what the same search left when it was interrupted, or ran out of time."""
+    try:
+        record = read_history(output)[-1]
+    except (VtoptError, IndexError):
+        return False
+    same = all(record.settings.get(name) == to_plain(value) for name, value in settings.items())
+    return record.figures.get("finished") is False and same and record.parent_sha256 == hash_artifact(source)
 
 
 def _check_float32(model: ModelProto, source: Path) -> None:
     from onnx import TensorProto
 
-    half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    if half or any(node.op_type in INT8_OPS for node in model.graph.node):
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    half = TensorProto.FLOAT16 in types
+    if half or TensorProto.INT8 in types or any(node.op_type in INT8_OPS for node in model.graph.node):
         kind = "float16" if half else "int8"
         raise InputError(f"{source}: is {kind} already; quantise the float32 model that it was made from")
-
-
-def _quantize_static(model: ModelProto, engine: Engine, pairs: Sequence[Pair], cpu: CpuTarget) -> ModelProto:
-    from ..benchmarks.feeds import feed_pair
-    from .int8.static import quantize_static
-
-    feeds = (feed_pair(engine, pair) for pair in track(pairs, "calibrate", total=len(pairs)))
-    return quantize_static(model, feeds, cpu)
-
-
-def choose_calibration_pairs(
-    folder: Path | None, size: tuple[int, int], count: int, held_out: int
-) -> tuple[Sequence[Pair], tuple[str, ...]]:
-    """Return up to `count` pairs to calibrate on, apart from the `held_out` compared on.
-
-    A folder with no more pairs than `held_out` gives them all, and a notice that says so.
-    """
-    from .data.pairs import open_pairs
-
-    if folder is None:
-        return open_pairs(None, size, count, seed=CALIBRATION_SEED), ()
-    everything = open_pairs(folder, size)
-    if len(everything) > held_out:
-        chosen = everything[held_out : held_out + count]
-        few = f"{folder} leaves {len(chosen)} of {count} pairs to calibrate on, the others are compared on"
-        return chosen, () if len(chosen) == count else (few,)
-    return everything[:count], (
-        f"{folder} has only {len(everything)} pairs: int8 was calibrated on the pairs it is compared on",
-    )
 
 
 def _count_convolutions(model: ModelProto) -> dict[str, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .artifacts import write_picture
+from .artifacts import detect_kind, write_picture
 from .errors import BudgetError, DifferenceError, InputError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..benchmarks.engines import Engine
     from ..benchmarks.runtimes import Arrays
     from .data.pairs import Pair
+    from .flow import FlowPair
 
 __all__ = [
     "Difference",
@@ -26,6 +28,7 @@ __all__ = [
     "compare_on_noise",
     "require_close",
     "require_finite",
+    "require_flow",
     "require_psnr",
     "save_sheet",
 ]
@@ -43,12 +46,17 @@ class Difference:
     max_relative: float
     worst_pair: str
     worst_pictures: tuple[NDArray[np.float32], NDArray[np.float32]]
+    flow_px_median: float | None = None
+    """How far places that warps sample have moved, in pixels of the picture; None where that is not known."""
+    flow_px_worst: float | None = None
+    flow_fault: str = ""
+    """Why the flow shift is not known."""
 
     def to_figures(self) -> dict[str, Any]:
         """Return the figures as JSON has them; what is infinite (the PSNR of equal pictures) is null.
 
         Where pictures hold NaN, every figure is null, `max_abs` too; that of equal pictures is 0. Without pairs
-        there is only the largest difference.
+        there is only the largest difference. A flow shift that is not known is left out.
         """
         largest = {
             "max_abs": _round_or_none(float(f"{self.max_abs:.3g}"), 12),
@@ -56,12 +64,14 @@ class Difference:
         }
         if not self.pairs:
             return largest
+        shifts = {"flow_px_median": self.flow_px_median, "flow_px_worst": self.flow_px_worst}
         return {
             "pairs": self.pairs,
             "psnr_median_db": _round_or_none(self.psnr_median_db, 2),
             "psnr_worst_db": _round_or_none(self.psnr_worst_db, 2),
             "ssim_median": round(self.ssim_median, 5),
             **largest,
+            **{key: _round_or_none(shift, 4) for key, shift in shifts.items() if shift is not None},
             "worst_pair": self.worst_pair,
         }
 
@@ -82,14 +92,30 @@ def compare_artifacts(
     """Run both artifacts on the same pairs and compare their pictures.
 
     Each runs on its own runtime (torch, onnxruntime, OpenVINO), at the size the second one has. PSNR and
-    SSIM are over the value range [-1, 1].
+    SSIM are over the value range [-1, 1]. Of two ONNX models with the same warps the same runs give the flow shift.
     """
     from ..benchmarks.engines import open_engine
     from .data.pairs import open_pairs
+    from .flow import match_flows, open_flow_engine
 
-    compared = open_engine(output, network=network)
-    reference = open_engine(source, network=network)
-    return compare_engines(reference, compared, open_pairs(pairs, size or _find_size(compared, reference), pair_count))
+    other = next((path for path in (output, source) if detect_kind(path) != "onnx"), None)
+    if other is not None:
+        flows, fault = [], f"{other} is no ONNX model, and only two of those show where they sample"
+        compared, reference = (open_engine(path, network=network) for path in (output, source))
+    else:
+        (compared, made), (reference, expected) = (open_flow_engine(path, network=network) for path in (output, source))
+        flows, fault = match_flows(expected, made), _find_flow_fault(source, len(expected), output, len(made))
+    found = open_pairs(pairs, size or _find_size(compared, reference), pair_count)
+    difference = compare_engines(reference, compared, found, flows=flows)
+    return difference if difference.flow_px_median is not None else replace(difference, flow_fault=fault)
+
+
+def _find_flow_fault(source: Path, expected: int, output: Path, made: int) -> str:
+    """Return why warps of two models give no flow shift, if they give none."""
+    for path, count in ((source, expected), (output, made)):
+        if not count:
+            return f"{path} has no warps of a fixed size"
+    return f"the {expected} warps of {source} and the {made} of {output} cannot be told to be the same"
 
 
 def compare_on_noise(source: Path, output: Path, *, count: int = 2) -> Difference:
@@ -118,21 +144,28 @@ def _find_size(*engines: Engine) -> tuple[int, int]:
     return next((engine.size for engine in engines if engine.runtime != "torch"), engines[0].size)
 
 
-def compare_engines(reference: Engine, compared: Engine, pairs: Sequence[Pair]) -> Difference:
+def compare_engines(
+    reference: Engine, compared: Engine, pairs: Sequence[Pair], *, flows: Sequence[FlowPair] = ()
+) -> Difference:
     """Compare the outputs of two opened artifacts, one pair at a time.
 
     PSNR and SSIM are of the pictures, clipped to [-1, 1] as they are shown; the largest differences are of
-    every output as it leaves the network, matched by name, or by place where the names differ.
+    every output as it leaves the network, matched by name, or by place where the names differ. `flows` are the
+    warps to measure the flow shift of, where the engines give their values beside their outputs.
     """
     from ..benchmarks.feeds import feed_pair, take_picture
     from ..benchmarks.quality import compare_pictures, summarize_quality
+    from .flow import measure_flow_shift
 
     scores = {}
     worst: tuple[float, Any] = (math.inf, None)  # of equals the first, as `quality.worst` is
     max_abs = max_relative = 0.0
+    shifts: list[float | None] = []
     for pair in pairs:
         expected = reference.run(feed_pair(reference, pair))
         made = compared.run(feed_pair(compared, pair))
+        shifts.append(measure_flow_shift(expected, made, flows, pair.person.shape[1:]))
+        expected, made = _take_outputs(reference, expected), _take_outputs(compared, made)
         for name, values in _match_outputs(expected, made).items():
             absolute, relative = _measure_largest(expected[name], values)
             max_abs, max_relative = max(max_abs, absolute), max(max_relative, relative)
@@ -141,6 +174,8 @@ def compare_engines(reference: Engine, compared: Engine, pairs: Sequence[Pair]) 
         if worst[1] is None or score.psnr < worst[0]:
             worst = (score.psnr, pictures)
     quality = summarize_quality(scores)
+    known = [shift for shift in shifts if shift is not None]
+    measured = len(known) == len(shifts)
     return Difference(
         pairs=quality.pairs,
         psnr_median_db=quality.psnr_median,
@@ -150,7 +185,14 @@ def compare_engines(reference: Engine, compared: Engine, pairs: Sequence[Pair]) 
         max_relative=max_relative,
         worst_pair=quality.worst,
         worst_pictures=worst[1],
+        flow_px_median=statistics.median_low(known) if measured else None,
+        flow_px_worst=max(known) if measured else None,
     )
+
+
+def _take_outputs(engine: Engine, arrays: Arrays) -> Arrays:
+    """Return what a run made without the values of flows."""
+    return {name: arrays[name] for name in engine.outputs if name in arrays}
 
 
 def _match_outputs(expected: Arrays, made: Arrays) -> Arrays:
@@ -203,6 +245,25 @@ def require_psnr(difference: Difference, min_psnr: float | None, output: Path) -
         raise BudgetError(
             f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is "
             f"{min_psnr:g} dB; the file was kept: look at it with vtopt verify, or choose other settings"
+        )
+
+
+def require_flow(difference: Difference, max_flow_px: float | None, output: Path) -> None:
+    """Raise BudgetError when the median flow shift is above the budget, in pixels; the artifact is kept.
+
+    Raises InputError when there is a budget, and no flow shift to hold against it.
+    """
+    if max_flow_px is None:
+        return
+    if difference.flow_px_median is None:
+        raise InputError(
+            f"{output}: its flow shift cannot be held against {max_flow_px:g} px: {difference.flow_fault}; "
+            "compare two ONNX models of one network, or leave that budget out"
+        )
+    if not difference.flow_px_median <= max_flow_px:
+        raise BudgetError(
+            f"{output}: its flow shift to its input is {difference.flow_px_median:.3g} px, the budget is "
+            f"{max_flow_px:g} px; the file was kept: look at it with vtopt verify, or choose other settings"
         )
 
 

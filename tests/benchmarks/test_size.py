@@ -178,6 +178,12 @@ COUNTED = [
         id="int8 weights count once, their scales and zero points do not",
     ),
     pytest.param(
+        f"{PICTURE} {{ f = Cast <to=1> (w8)\n w = Mul (f, s)\n y = Conv (x, w, b) }}",
+        {"w8": (KERNEL * 127).astype(np.int8), "s": BIAS.reshape(8, 1, 1, 1) + 2, "b": BIAS},
+        8 * 4 * 3 * 3 + 8,
+        id="int8 weights that are restored by Cast and Mul count once, their scales do not",
+    ),
+    pytest.param(
         f"{PICTURE} {{ f = Reshape (x, shape)\n y = Conv (f, w) }}",
         {"shape": np.array([1, 4, 6, 8]), "w": KERNEL},
         8 * 4 * 3 * 3,

@@ -9,16 +9,18 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnxruntime as ort
+import pytest
 from onnx import ModelProto, TensorProto, numpy_helper, shape_inference
 
 from vtopt.optimize.fp16 import cast_fp16
 from vtopt.optimize.provenance import read_history
 from vtopt.optimize.quantize import quantize_onnx
+from vtopt.optimize.stored_weights import store_half
 from vtopt.optimize.warp import find_warps, name_nodes
 
 WIDE = 64
 SMALL = 2 * WIDE * 9
-"""How many weights the flow head has: more than fp16.SMALL_TENSOR, so they are stored as float16."""
+"""How many weights the flow head has: more than SMALL_TENSOR, so they are stored as float16."""
 
 WARP = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) {
@@ -52,6 +54,7 @@ def _make_model(text: str = WARP) -> ModelProto:
         "zeros_two": np.zeros(2),
         "zeros_three": np.zeros(3),
         "half": np.array(0.5),
+        "w_bend": np.eye(24),
         "coordinates": np.stack([columns, rows], -1)[None],
     }
     model = onnx.parser.parse_model(text)
@@ -193,3 +196,25 @@ def test_fp16_of_a_network(small_onnx: Path, tmp_path: Path) -> None:
         # Sizes are int64, comparisons bool.
         assert TensorProto.FLOAT in made
         assert TensorProto.FLOAT16 not in made
+
+
+def test_weights_alone_can_be_stored_as_float16() -> None:
+    """A matrix that makes a grid keeps every bit like the grid's coordinates, so does w_paint, which is small."""
+    bend = "[bend] bent = MatMul (flow, w_bend) [turn] offsets = Transpose <perm = [0, 2, 3, 1]> (bent)"
+    text = WARP.replace("[turn] offsets = Transpose <perm = [0, 2, 3, 1]> (flow)", bend)
+    model = _make_model(text)
+    before, stored = _infer_types(model), _infer_types(store_half(model))
+    assert stored.keys() - before.keys() == {"w_feature_fp16", "w_head_fp16"}
+    assert {stored[name] for name in before} == {TensorProto.FLOAT}
+    assert _measure_psnr(_run(store_half(model)), _run(model)) >= 60
+
+
+@pytest.mark.parametrize(
+    ("factor", "name"),
+    [(1e4, "w_feature_fp16"), (1e7, "w_feature"), (1e-3, "w_feature_fp16"), (1e-8, "w_feature"), (0, "w_feature_fp16")],
+)
+def test_weights_that_float16_cannot_hold_stay_float32(factor: float, name: str) -> None:
+    model = _make_model(PLAIN)
+    (weight,) = [t for t in model.graph.initializer if t.name == "w_feature"]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+    assert name in {tensor.name for tensor in store_half(model).graph.initializer}

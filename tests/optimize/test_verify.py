@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from PIL import Image
 
 from vtopt.benchmarks.engines import Engine
+from vtopt.optimize.console import format_figures
 from vtopt.optimize.data.pairs import Pair, open_pairs
 from vtopt.optimize.errors import BudgetError, DifferenceError, InputError
 from vtopt.optimize.verify import (
@@ -20,6 +24,7 @@ from vtopt.optimize.verify import (
     compare_engines,
     require_close,
     require_finite,
+    require_flow,
     require_psnr,
     save_sheet,
 )
@@ -133,8 +138,6 @@ def test_outputs_of_other_names_are_matched_by_place(pairs: Sequence[Pair]) -> N
 
 def test_outputs_of_the_same_names_are_matched_whatever_their_order(pairs: Sequence[Pair]) -> None:
     def make(names: Sequence[str]) -> Engine:
-        from dataclasses import replace
-
         values = {"tryon": 1.0, "flow": 0.5}
         engine = _make_engine(outputs=names)
         return replace(engine, run=lambda feeds: {name: feeds["person"] * values[name] for name in names})
@@ -159,6 +162,80 @@ def test_artifacts_are_compared_on_their_own_runtimes(small_checkpoint: Path, sm
     assert isinstance(difference, Difference)
     assert difference.pairs == 2
     assert difference.max_relative <= 1e-4
+    assert "flow_px_median" not in difference.to_figures()
+    with pytest.raises(InputError, match=r"against 1 px: .*small\.pth is no ONNX model"):
+        require_flow(difference, 1, small_onnx)
+
+
+def _write_warp(path: Path, right: float, below: float = 0.0) -> Path:
+    """A try-on that moves the clothes by so many pixels, as far as the border lets it."""
+    height, width = SIZE
+    rows, columns = np.meshgrid(*((2 * np.arange(side) + 1) / side - 1 for side in SIZE), indexing="ij")
+    grid = np.stack([columns / 2 + right * 2 / width, rows / 2 + below * 2 / height], -1)[np.newaxis]
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 17]>
+        g (float[1,3,{height},{width}] person, float[1,3,{height},{width}] clothes)
+          => (float[1,3,{height},{width}] tryon)
+        {{ still = Sub (person, person) moved = GridSample <padding_mode = "border"> (clothes, grid)
+           tryon = Add (moved, still) }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(grid.astype(np.float32), "grid"))
+    onnx.save(model, path)
+    return path
+
+
+def test_models_that_sample_elsewhere_have_a_flow_shift(tmp_path: Path) -> None:
+    still, moved = _write_warp(tmp_path / "still.onnx", 0), _write_warp(tmp_path / "moved.onnx", 3, -4)
+    difference = compare_artifacts(still, moved, pair_count=2)
+    assert difference.flow_px_median == difference.flow_px_worst == pytest.approx(5, abs=1e-5)  # 3, 4, 5
+    figures = difference.to_figures()
+    assert (figures["flow_px_median"], figures["flow_px_worst"]) == (5, 5)
+    (line,) = format_figures(figures)
+    assert line.endswith("of the largest value), flow shift 5 px (worst 5 px)")
+    same = compare_artifacts(still, still, pair_count=1)
+    assert (same.flow_px_worst, same.psnr_worst_db) == (0, math.inf)
+    broken = compare_artifacts(still, _write_warp(tmp_path / "broken.onnx", math.nan), pair_count=1)
+    assert broken.flow_px_worst == math.inf
+    assert json.loads(json.dumps(broken.to_figures(), allow_nan=False))["flow_px_worst"] is None
+    assert "flow shift infinite" in format_figures(broken.to_figures())[0]
+    with pytest.raises(BudgetError):
+        require_flow(broken, 1e9, moved)
+
+
+def test_the_flow_shift_leaves_the_other_figures(small_onnx: Path) -> None:
+    """The models give their places from the runs that make the pictures."""
+    from vtopt.benchmarks.engines import open_engine
+
+    engine = open_engine(small_onnx)
+    plain = compare_engines(engine, engine, open_pairs(None, engine.size, 1)).to_figures()
+    measured = compare_artifacts(small_onnx, small_onnx, pair_count=1).to_figures()
+    assert measured == plain | {"flow_px_median": 0, "flow_px_worst": 0}
+
+
+@pytest.mark.parametrize(("budget", "missed"), [(None, False), (0.51, False), (0.49, True), (0.0, True)])
+def test_a_flow_budget_is_held_against_the_median(pairs: Sequence[Pair], budget: float | None, missed: bool) -> None:
+    equal = compare_engines(_make_engine(), _make_engine(), pairs)
+    difference = replace(equal, flow_px_median=0.5, flow_px_worst=3.0)
+    if not missed:
+        require_flow(difference, budget, Path("out.onnx"))
+        return
+    with pytest.raises(BudgetError, match=r"^out\.onnx: its flow shift .* is 0\.5 px, .* the file was kept") as caught:
+        require_flow(difference, budget, Path("out.onnx"))
+    assert caught.value.exit_code == 3
+
+
+def test_a_flow_budget_needs_the_same_warps_in_both(small_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(small_onnx)
+    sampler = next(node for node in model.graph.node if node.op_type == "GridSample")
+    more = onnx.NodeProto()
+    more.CopyFrom(sampler)
+    more.name, more.output[0] = "more", "more"
+    model.graph.node.insert(list(model.graph.node).index(sampler), more)
+    onnx.save(model, tmp_path / "more.onnx")
+    difference = compare_artifacts(small_onnx, tmp_path / "more.onnx", pair_count=1)
+    assert (difference.flow_px_median, difference.max_abs) == (None, 0)
+    with pytest.raises(InputError, match=r"the \d+ warps of .* cannot be told to be the same; compare two ONNX models"):
+        require_flow(difference, 1, tmp_path / "more.onnx")
 
 
 def test_a_sheet_shows_the_worst_pair(pairs: Sequence[Pair], tmp_path: Path) -> None:

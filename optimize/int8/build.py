@@ -1,0 +1,199 @@
+"""From a float32 model to the int8 one that keeps a budget: calibrate, choose ranges, quantise, and search."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..artifacts import hash_artifact
+from ..cpu_target import CpuTarget, TargetName, detect_target, resolve_target
+from ..data.pairs import hash_pairs, open_pairs
+from ..provenance import list_versions
+from .budget import Choice, search_budget
+from .choice import choose_range_method
+from .engines import EngineName, load_engine
+from .limits import NEVER, Budget, Deadline
+from .measurements import Measurements, open_measurements
+from .mixtures import Score, open_mixtures
+from .pairs import choose_calibration_pairs, feed_calibration
+from .settings import Int8Settings, RangeMethod
+from .static import Calibrated, calibrate_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from ...benchmarks.engines import Engine
+    from ..data.pairs import Pair
+    from .calibration import Feeds
+
+__all__ = ["Int8Request", "Made", "build_int8"]
+
+CALIBRATION_COUNT = 16
+CALIBRATION_SHARE = 0.25
+"""Of a time budget, calibration may take so much."""
+FLOAT_OPS = ("ConvTranspose", "Gemm", "MatMul")
+"""These compute too, and stay float: only convolutions are quantised."""
+
+
+@dataclass(frozen=True)
+class Int8Request:
+    """What the user asked of static int8."""
+
+    engine: EngineName = "onnxruntime"
+    target: TargetName = "auto"
+    ranges: RangeMethod | Literal["auto"] = "auto"
+    pairs: Path | None = None
+    calibration_count: int = CALIBRATION_COUNT
+    pair_count: int = 4
+    budget: Budget = field(default_factory=Budget)
+    deadline: Deadline = NEVER
+
+
+@dataclass(frozen=True)
+class Made:
+    """A quantised model, and what is to be said of it."""
+
+    model: ModelProto
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def build_int8(
+    source: Path, model: ModelProto, request: Int8Request, keep: Callable[[Made], None] = lambda made: None
+) -> Made:
+    """Return the model in int8; with a budget, the mixture that keeps it with the least in float.
+
+    `keep` gets every model of a search that is better than all before it. What was measured is in the user's cache:
+    the same request goes on from it.
+
+    Raises InputError for pairs that cannot be calibrated on.
+    """
+    from ...benchmarks.engines import open_engine
+
+    cpu, notices = resolve_target(request.target)
+    engine = open_engine(source)
+    pairs, said = choose_calibration_pairs(request.pairs, engine.size, request.calibration_count, request.pair_count)
+    notes = [*notices, *said, *_list_float_ops(model)]
+    settings = {"engine": request.engine, "target": cpu.name}
+    feeds = feed_calibration(engine, pairs, notes)
+    if request.engine != "onnxruntime":
+        method: RangeMethod = "minmax" if request.ranges == "auto" else request.ranges
+        made = load_engine(request.engine)(model, feeds, Int8Settings(cpu, method))
+        return Made(made, settings, {"calibrated_on_pairs": len(pairs), "ranges": method}, tuple(notes))
+    calibrated = calibrate_model(model, _stop_in_time(feeds, request.deadline.share(CALIBRATION_SHARE)))
+    seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
+    known = _open_known(source, request, engine.size, cpu.name, seen)
+    method, psnr = _choose_ranges(request, engine, calibrated, cpu, pairs[: max(seen, 1)], known)
+    ranges = calibrated.find_ranges(method)
+    figures = {"calibrated_on_pairs": seen, "ranges": method, **psnr}
+
+    def make(float_units: Collection[str], more: Mapping[str, Any]) -> Made:
+        return Made(calibrated.write(ranges, cpu, float_units), settings, {**figures, **more}, tuple(notes))
+
+    if request.budget == Budget() or not calibrated.units:
+        return make((), {})
+    macs = count_unit_macs(calibrated)
+    compared = open_pairs(request.pairs, engine.size, request.pair_count)
+    mixtures = open_mixtures(engine, calibrated, ranges, cpu, compared, known)
+    choice = search_budget(
+        mixtures,
+        macs,
+        request.budget,
+        request.deadline,
+        lambda best: keep(make(best.float_units, describe_choice(best, macs))),
+    )
+    if not choice.finished:
+        notes.append("the time budget ended the search: with more, more may fit into int8, or into the budget")
+    return make(choice.float_units, describe_choice(choice, macs))
+
+
+def _stop_in_time(feeds: Iterable[Feeds], deadline: Deadline) -> Iterator[Feeds]:
+    """Yield feeds until the deadline, at least one."""
+    for sample in feeds:
+        yield sample
+        if not deadline.left():
+            return
+
+
+def _choose_ranges(
+    request: Int8Request,
+    engine: Engine,
+    calibrated: Calibrated,
+    cpu: CpuTarget,
+    pairs: Sequence[Pair],
+    known: Measurements,
+) -> tuple[RangeMethod, dict[str, Any]]:
+    if request.ranges != "auto" or not calibrated.units:
+        return "minmax" if request.ranges == "auto" else request.ranges, {}
+    deadline = request.deadline.share(CALIBRATION_SHARE)
+    method, psnr = choose_range_method(engine, calibrated, cpu, pairs, known, deadline)
+    return method, {"ranges_psnr_db": psnr}
+
+
+def _open_known(
+    source: Path, request: Int8Request, size: tuple[int, int], target: str, calibrated_on: int
+) -> Measurements:
+    """Open what was measured of this model with these pairs and settings, on such a machine."""
+    return open_measurements(
+        {
+            "source": hash_artifact(source),
+            "compared": hash_pairs(request.pairs, size, request.pair_count),
+            "calibration": hash_pairs(request.pairs, size, None if request.pairs else request.calibration_count),
+            "calibrated_on": calibrated_on,
+            "held_out": request.pair_count,
+            "target": target,
+            "ranges": request.ranges,
+            "machine": detect_target(),
+            "versions": list_versions(),
+        }
+    )
+
+
+def _list_float_ops(model: ModelProto) -> list[str]:
+    """Say which operations that compute are left float, as no engine here quantises them."""
+    counts = Counter(node.op_type for node in model.graph.node if node.op_type in FLOAT_OPS)
+    if not counts:
+        return []
+    told = ", ".join(f"{count} {op}" for op, count in sorted(counts.items()))
+    return [f"left float: {told}; static int8 is for convolutions; --weight-only shrinks these too"]
+
+
+def count_unit_macs(calibrated: Calibrated) -> dict[str, int]:
+    """Return the multiply-adds of each unit."""
+    from ...benchmarks.flops import count_macs
+
+    counted = count_macs(calibrated.prepared.model).by_node
+    return {unit.name: counted.get(unit.name, 0) for unit in calibrated.units}
+
+
+def describe_choice(choice: Choice, macs: Mapping[str, int]) -> dict[str, Any]:
+    """Return the trail of a search as figures: what stayed float and why, what it cost, and what was tried."""
+    total = sum(macs.values()) or 1
+    alone = {name: group for group in choice.ranking for name in group.units}
+    kept = []
+    for name in sorted(choice.float_units, key=lambda name: -alone[name].score.error if name in alone else 0.0):
+        why = "not measured"
+        if name in alone:
+            others = len(alone[name].units) - 1
+            why = f"{'with ' + str(others) + ' beside it' if others else 'alone'} {_show_score(alone[name].score)}"
+        kept.append(f"{name}: {why}; {macs[name] / total:.2%} of the multiply-adds")
+    tried = []
+    for trial in choice.trail:
+        held = "in the budget" if trial.holds else "over it"
+        tried.append(f"{trial.stage}, {len(trial.float_units)} float: {_show_score(trial.score)}, {held}")
+    return {
+        "float_for_the_budget": kept,
+        "float_share_of_macs": round(sum(macs[name] for name in choice.float_units) / total, 5),
+        "trail": tried,
+        "finished": choice.finished,
+    }
+
+
+def _show_score(score: Score) -> str:
+    flow = "" if score.flow_px is None else f", {score.flow_px:.3f} px"
+    return ("equal" if math.isinf(score.psnr_db) and score.psnr_db > 0 else f"{score.psnr_db:.1f} dB") + flow

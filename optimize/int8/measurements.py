@@ -1,0 +1,68 @@
+"""Measurements that took long, kept in the user's cache: work that was interrupted goes on from them.
+
+A file per question (the model, the pairs, the settings, the versions), a line per measurement, written as it is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Measurements", "open_measurements"]
+
+
+class Measurements:
+    """What was measured so far, by name; `path` None keeps it in memory only."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[str, dict[str, Any]] = dict(_read_lines(path)) if path else {}
+        self.found = len(self._known)
+        """How many were known when the file was opened."""
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return a measurement's figures, None where it was not made."""
+        return self._known.get(name)
+
+    def put(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Keep a measurement; a cache that cannot be written to is done without."""
+        self._known[name] = dict(figures)
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps([name, figures]) + "\n")
+        except OSError:
+            self.path = None
+
+
+def open_measurements(question: Mapping[str, Any]) -> Measurements:
+    """Open the measurements that answer `question`: all that they depend on, as JSON values."""
+    key = hashlib.sha256(json.dumps(question, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    try:
+        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        folder = given if given.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # no home
+        return Measurements(None)
+    return Measurements(folder / "vtopt" / "measurements" / f"{key}.jsonl")
+
+
+def _read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return the whole lines of a file; one that was cut short when its writer was killed does not count."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            name, figures = json.loads(line)
+            found.append((str(name), dict(figures)))
+        except (ValueError, TypeError):
+            continue
+    return found
