@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...benchmarks.host import need, take_reason
 from ..errors import InputError, UsageError, VtoptError
-from ..rewrites.forms import Runtime
-from .prepare import QUANTIZED_OPS, Prepared, open_workspace, prepare_model
+from ..rewrites.sites import Runtime
+from .calibration import Feeds
+from .prepare import Prepared, prepare_model
 from .settings import Int8Settings, RangeMethod
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 __all__ = ["quantize_nncf"]
-
-Feeds = dict[str, np.ndarray]
 
 LEAST_OPSET = 13
 """Below it ONNX has no scale per output channel."""
@@ -68,8 +68,6 @@ def quantize_nncf(
     except VtoptError:
         raise
     except Exception as error:  # NNCF, onnx and onnxruntime each have exceptions of their own
-        from ...benchmarks.host import take_reason
-
         raise InputError(
             f"NNCF cannot quantise the model: {take_reason(error)}; use vtopt's own engine, or export the model again"
         ) from error
@@ -118,18 +116,15 @@ def _check_samples(calibration: Iterable[Feeds]) -> Iterator[Feeds]:
 def _run(model: ModelProto, calibration: Iterator[Feeds], settings: Int8Settings, kept: Collection[str]) -> ModelProto:
     """Let NNCF quantise the nodes named in `kept`, and no other."""
     with _quiet():
-        import nncf
+        nncf: Any = need("nncf")
+        from nncf.common.quantization.structs import QuantizationScheme
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         signed = settings.target.signed_activations
-        scheme = nncf.QuantizationMode.SYMMETRIC if signed else nncf.QuantizationMode.ASYMMETRIC
-        # What @tracked_function wraps: the same work, and nothing is sent.
-        quantize = nncf.quantize.__wrapped__  # type: ignore[attr-defined]
-        return quantize(
+        return nncf.quantize.__wrapped__(  # without the decorator that sends telemetry
             model,
             nncf.Dataset(calibration),
-            preset=nncf.QuantizationPreset.PERFORMANCE if signed else nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=ANY_NUMBER,
             ignored_scope=nncf.IgnoredScope(
@@ -139,10 +134,24 @@ def _run(model: ModelProto, calibration: Iterator[Feeds], settings: Int8Settings
                 overflow_fix=nncf.OverflowFix.ENABLE if settings.target.reduce_range else nncf.OverflowFix.DISABLE,
                 disable_bias_correction=True,
                 activations_quantization_params=QuantizationParameters(
-                    mode=scheme, signedness_to_force=True if signed else None
+                    mode=QuantizationScheme.SYMMETRIC if signed else QuantizationScheme.ASYMMETRIC,
+                    signedness_to_force=True if signed else None,
                 ),
                 activations_range_estimator_params=getattr(
                     RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]
                 ),
             ),
         )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what NNCF logs, warns of and draws from stdout: all of it goes there."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _tidy_opsets(model: ModelProto) -> None:
+    """Keep the domains that nodes are of, ONNX's own first: NNCF takes the first entry for it."""
+    used = {node.domain.replace("ai.onnx", "", 1) if node.domain == "ai.onnx" else node.domain for node in _walk(model.graph)}

@@ -63,7 +63,7 @@ def quantize_weight(
     """
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(1)
-    limit = 63 if target.reduce_range else 127
+    limit = 64 if target.reduce_range else 127
     steps = np.where(largest > 0, largest / limit, 1.0)
     if bias is not None:
         steps = np.maximum(steps, np.abs(bias) / (float(step) * LARGEST_BIAS))
@@ -191,7 +191,7 @@ class _Writer:
         from onnx import numpy_helper
 
         name = self._name()
-        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def _name(self) -> str:

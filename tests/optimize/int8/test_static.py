@@ -13,7 +13,9 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from vtopt.optimize.cpu_target import TARGETS
-from vtopt.optimize.int8.static import quantize_dynamic, quantize_static
+from vtopt.optimize.int8 import Int8Settings
+from vtopt.optimize.int8.dynamic import quantize_dynamic
+from vtopt.optimize.int8.static import quantize_static
 
 WIDE = 32
 
@@ -93,13 +95,13 @@ def _get_weight(model: ModelProto, node: str) -> TensorProto:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_convolutions_of_features_are_int8_and_heads_are_not(target: str) -> None:
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS[target])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS[target]))
     stored = {name: _get_weight(model, name).data_type for name, node in _name(model).items() if node.op_type == "Conv"}
     assert stored == dict.fromkeys(FEATURE_CONVOLUTIONS, TensorProto.INT8) | {"head": TensorProto.FLOAT}
 
 
 def test_every_quantised_tensor_goes_into_or_comes_out_of_a_convolution() -> None:
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS["avx2"])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS["avx2"]))
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     pairs = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     read = {node.input[0] for node in model.graph.node if node.op_type == "Conv"}
@@ -109,31 +111,41 @@ def test_every_quantised_tensor_goes_into_or_comes_out_of_a_convolution() -> Non
 
 
 def test_what_makes_a_grid_reads_float_where_a_convolution_reads_the_same_in_int8() -> None:
-    nodes = _name(quantize_static(_make_model(), _make_feeds(), TARGETS["avx2"]))
+    text = WARP.replace("features = Relu (raw)", "features = Sigmoid (raw)")
+    nodes = _name(quantize_static(_make_model(text), _make_feeds(), Int8Settings(TARGETS["avx2"])))
     # "features" is read by the head, the warp, and in 8 bits by the deep convolution.
-    assert nodes["head"].input[0] == nodes["warp"].input[0] == "features"
+    assert nodes["head"].input[0] == nodes["warp"].input[0] == nodes["relu"].output[0] == "features"
     assert nodes["deep"].input[0] != "features"
-    assert nodes["tanh"].input[0] == "flow"
-    assert nodes["turn"].input[0] == "bounded"
-    assert nodes["warp"].input[1] == "grid"
 
 
-def test_what_a_quantised_convolution_makes_stays_fused_with_it() -> None:
+def test_what_a_quantised_convolution_makes_is_read_rounded_by_all() -> None:
     """A head straight after a convolution reads its Q/DQ: with a float reader the two could not fuse."""
     text = WARP.replace("(features, w_head, b_two)", "(deep, w_head, b_two)")
-    nodes = _name(quantize_static(_make_model(text), _make_feeds(), TARGETS["avx2"]))
-    assert nodes["head"].input[0] != "deep"
+    model = quantize_static(_make_model(text), _make_feeds(), Int8Settings(TARGETS["avx2"]))
+    makers = {name: node for node in model.graph.node for name in node.output}
+    assert makers[_name(model)["head"].input[0]].op_type == "DequantizeLinear"
+    assert _name(model)["deep"].output[0] not in _name(model)["head"].input
+
+
+def test_a_relu_is_quantised_with_its_convolution() -> None:
+    """Between the two there is no Q/DQ: the runtime drops the Relu, and no level is spent below zero."""
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS["vnni"]))
+    nodes = _name(model)
+    assert nodes["relu"].input[0] == nodes["feature"].output[0]
+    (quantize,) = (node for node in model.graph.node if nodes["relu"].output[0] in node.input)
+    zero = next(tensor for tensor in model.graph.initializer if tensor.name == quantize.input[2])
+    assert (quantize.op_type, int(numpy_helper.to_array(zero))) == ("QuantizeLinear", 0)
 
 
 @pytest.mark.parametrize(("target", "limit"), [("avx2", 64), ("vnni", 127), ("arm64", 127)])
 def test_weights_use_the_range_of_their_target(target: str, limit: int) -> None:
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS[target])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS[target]))
     for name in FEATURE_CONVOLUTIONS:
         assert np.abs(numpy_helper.to_array(_get_weight(model, name)).astype(int)).max() == limit
 
 
 def test_weights_have_a_scale_per_output_channel() -> None:
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS["avx2"])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS["avx2"]))
     makers = {output: node for node in model.graph.node for output in node.output}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     dequantize = makers[_name(model)["deep"].input[1]]
@@ -144,7 +156,7 @@ def test_weights_have_a_scale_per_output_channel() -> None:
     ("target", "kind"), [("avx2", TensorProto.UINT8), ("vnni", TensorProto.UINT8), ("arm64", TensorProto.INT8)]
 )
 def test_activations_have_the_sign_of_their_target(target: str, kind: int) -> None:
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS[target])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS[target]))
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     zeros = [tensors[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert {zero.data_type for zero in zeros} == {kind}
@@ -155,7 +167,7 @@ def test_activations_have_the_sign_of_their_target(target: str, kind: int) -> No
 @pytest.mark.parametrize("target", ["avx2", "arm64"])
 def test_pictures_stay_near(target: str) -> None:
     """30 dB on noise through random weights; the shared layer's bias must suit both of its inputs."""
-    model = quantize_static(_make_model(), _make_feeds(), TARGETS[target])
+    model = quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS[target]))
     assert _measure_psnr(_run(model), _run(_make_model())) >= 30
 
 
@@ -170,18 +182,18 @@ def test_weights_that_a_head_shares_stay_float_for_it() -> None:
     text = WARP
     for before, after in changes.items():
         text = text.replace(before, after)
-    model = quantize_static(_make_model(text), _make_feeds(), TARGETS["avx2"])
+    model = quantize_static(_make_model(text), _make_feeds(), Int8Settings(TARGETS["avx2"]))
     assert _get_weight(model, "head").data_type == TensorProto.FLOAT
     assert _get_weight(model, "deep").data_type == TensorProto.INT8
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:
-    one, two = (quantize_static(_make_model(), _make_feeds(), TARGETS["avx2"]) for _ in range(2))
+    one, two = (quantize_static(_make_model(), _make_feeds(), Int8Settings(TARGETS["avx2"])) for _ in range(2))
     assert one.SerializeToString() == two.SerializeToString()
 
 
 def test_a_model_without_convolutions_is_left_alone() -> None:
-    model = quantize_static(_make_model(PLAIN), _make_feeds(), TARGETS["avx2"])
+    model = quantize_static(_make_model(PLAIN), _make_feeds(), Int8Settings(TARGETS["avx2"]))
     assert [node.op_type for node in model.graph.node] == ["Add"]
 
 
@@ -196,7 +208,7 @@ def test_calibration_is_read_one_sample_at_a_time() -> None:
             yield feeds
             alive -= 1
 
-    quantize_static(_make_model(), read(), TARGETS["avx2"])
+    quantize_static(_make_model(), read(), Int8Settings(TARGETS["avx2"]))
     assert alive == 0
 
 
