@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Latency", "count_rounds", "measure_latency", "summarize_times"]
 
 Name = TypeVar("Name", bound=Hashable)
+
+QUICK_RUNS = 5
+NOISE = 1.03
+"""Medians of a few runs differ by so much on a quiet machine."""
 
 PAUSE_SECONDS = 0.01
 """Between two engines' runs: worker threads of the first that still spin would slow down the second."""
@@ -78,6 +83,27 @@ def measure_latency(
     return {
         name: summarize_times(times[name][warmup:], engines[name], warmup, _find_batch(feeds[name])) for name in names
     }
+
+
+def find_losses(source: Path, output: Path) -> list[str]:
+    """Say whether an ONNX file is larger than the one it was made from, or slower on onnxruntime on this machine.
+
+    Both run in turns, a few times; what is less than `NOISE` slower is not told from noise.
+    """
+    from .engines import open_engine
+    from .feeds import draw_noise
+
+    losses = []
+    before, after = (path.stat().st_size for path in (source, output))
+    if after > before:
+        losses.append(f"{output} is {after / before:.2f} times larger than {source}")
+    engines = {path: open_engine(path) for path in (source, output)}
+    feeds = {path: draw_noise(engine) for path, engine in engines.items()}
+    timing = measure_latency(engines, feeds, runs=QUICK_RUNS, warmup=1)
+    ratio = timing[output].median_ms / timing[source].median_ms
+    if ratio > NOISE:
+        losses.append(f"{output} is {ratio:.2f} times slower than {source} on onnxruntime on this machine")
+    return losses
 
 
 def count_rounds(label: str, total: int) -> Callable[[int, int], None]:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .artifacts import AnyIn, Force, NetworkName, PairCount, PairsFolder, Size, SizeOption, write_picture
+from .artifacts import AnyIn, Force, NetworkName, OnnxIn, PairCount, PairsFolder, Size, SizeOption, write_picture
 from .console import print_error, print_json, print_notice, print_step
+from .cpu_target import TargetName
+from .durations import parse_duration
 from .errors import InputError, OutputError, UsageError, VtoptError
 from .networks import NETWORKS
 from .steps import STEPS, load_step
@@ -49,11 +51,14 @@ EXAMPLES = {
 }
 
 
-def _make_command(function: Callable[..., Path]) -> Callable[..., None]:
+def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., None]:
     """Wrap a step as a command that also takes --json and prints what the step made."""
 
     def command(*, json: bool, **arguments: Any) -> None:
-        print_step(function(**arguments), as_json=json)
+        output = function(**arguments)
+        if name == "quantize":
+            _announce_loss(arguments["source"], output)
+        print_step(output, as_json=json)
 
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
@@ -65,11 +70,19 @@ def _make_command(function: Callable[..., Path]) -> Callable[..., None]:
     return command
 
 
+def _announce_loss(source: Path, output: Path) -> None:
+    """Say, before anything else, where a file came out slower or larger than the one it was made from."""
+    from ..benchmarks.latency import find_losses
+
+    for loss in find_losses(source, output):
+        print_notice(loss)
+
+
 def _add_steps() -> None:
     from .train import train_network
 
     for name, function in (*((name, load_step(name)) for name in STEPS), ("train", train_network)):
-        app.command(name, epilog=f"Example: {EXAMPLES[name]}")(_make_command(function))
+        app.command(name, epilog=f"Example: {EXAMPLES[name]}")(_make_command(name, function))
 
 
 _add_steps()
@@ -242,6 +255,53 @@ def forms_command(
     print(format_forms(groups, as_json=json), end="")
 
 
+@bench.command("int8", epilog="Example: vtopt bench int8 --network sdafn_plus_tiny --output int8.csv --sheets worst")
+def int8_command(
+    *,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable. Default: sdafn_plus_tiny, trained, and sdafn_plus_3.", show_default=False),
+    ] = None,
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 20,
+    min_psnr: Annotated[float, typer.Option(help="The budget of the form that has one, in dB.")] = 45.0,
+    time_budget: Annotated[
+        float | None,
+        typer.Option(parser=parse_duration, metavar="DURATION", help="How long each search for it may take."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads a runtime may use.")] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 10,
+    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each network.")] = None,
+    sheets: Annotated[
+        Path | None, typer.Option(help="Also write the worst pair of each form as pictures to this folder.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Compare int8 as vtopt makes it with what other tools make: size, time, pictures and flow.
+
+    Others quantise the plain export: all of it per tensor ("mission"), and with the defaults of onnxruntime,
+    NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
+    """
+    from ..benchmarks.csv_files import check_csv
+    from ..benchmarks.int8_figures import DEFAULT_NETWORKS, measure_int8
+    from ..benchmarks.int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
+
+    if output:
+        check_csv(output, force=force)
+    if sheets:
+        check_sheets(sheets, force=force)
+    groups = []
+    asked = {"pairs": pairs, "pair_count": pair_count, "min_psnr": min_psnr, "time_budget": time_budget}
+    for group in measure_int8(network or DEFAULT_NETWORKS, **asked, threads=threads, runs=runs):
+        groups.append(group)
+        if output and group.rows:
+            write_int8_csv(groups, output)
+        if sheets:
+            write_sheets(group, sheets)
+    print(format_int8(groups, as_json=json), end="")
+
+
 def _name_models(models: list[Path]) -> dict[str, Path]:
     """Name models by their files, with folders where two files have one name."""
     stems = [path.stem for path in models]
@@ -284,13 +344,16 @@ def verify_command(
     network: NetworkName = None,
     pair_count: PairCount = 8,
     min_psnr: Annotated[float | None, typer.Option(help="Exit with 3 when the median PSNR is below this.")] = None,
+    max_flow_px: Annotated[
+        float | None, typer.Option(help="Exit with 3 when the median flow shift is above this, in pixels.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write the worst pair: model, reference, 8x difference.")] = None,
     json: Json = False,
     force: Force = False,
 ) -> None:
     """Compare the pictures of two artifacts on pairs."""
     from .console import format_figures
-    from .verify import compare_artifacts, require_psnr, save_sheet
+    from .verify import compare_artifacts, require_flow, require_psnr, save_sheet
 
     difference = compare_artifacts(reference, model, pairs=pairs, pair_count=pair_count, network=network)
     figures = difference.to_figures()
@@ -298,6 +361,7 @@ def verify_command(
     if sheet:
         save_sheet(difference, sheet, force=force)
     require_psnr(difference, min_psnr, model)
+    require_flow(difference, max_flow_px, model)
 
 
 @app.command("inspect", epilog="Example: vtopt inspect int8.onnx --profile")
@@ -312,6 +376,53 @@ def inspect_command(
 
     found = inspect_artifact(file, profile=profile)
     print_json(found) if json else print(format_inspection(found))
+
+
+@app.command(
+    "sensitivity",
+    epilog="Example: vtopt sensitivity fp32.onnx --pairs my_pairs --output nodes.csv --plot nodes.svg",
+)
+def sensitivity_command(
+    model: OnnxIn,
+    *,
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 2,
+    calibration_count: Annotated[int, typer.Option(min=1, help="How many pairs int8 is calibrated on.")] = 16,
+    target: Annotated[TargetName, typer.Option(help="The CPU that int8 is for. Default: this machine's.")] = "auto",
+    ranges: Annotated[
+        Literal["auto", "minmax", "percentile", "entropy", "mse"],
+        typer.Option(help="How int8 finds its ranges; auto is what gives the best pictures of these."),
+    ] = "auto",
+    output: Annotated[Path | None, typer.Option(help="Also write the table: .csv or .json.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it: .svg.")] = None,
+    json: Json = False,
+    force: Force = False,
+) -> None:
+    """Show what each convolution costs the picture when it alone is int8, and what it saves.
+
+    The worst comes first, all of them together last. Interrupted, the same command goes on where it was; vtopt
+    quantize --int8 with a budget, the same pairs and the same counts goes on from it too.
+    """
+    from .sensitivity import check_report, format_sensitivity, measure_sensitivity, to_json, write_report
+
+    if output:
+        check_report(output, (".csv", ".json"), force=force)
+    if plot:
+        check_report(plot, (".svg",), force=force)
+    found = measure_sensitivity(
+        model,
+        pairs=pairs,
+        pair_count=pair_count,
+        calibration_count=calibration_count,
+        target=target,
+        ranges=ranges,
+        say=print_notice,
+    )
+    for notice in found.notices:
+        print_notice(notice)
+    print_json(to_json(found)) if json else print(format_sensitivity(found), end="")
+    for path in filter(None, (output, plot)):
+        write_report(found, path)
 
 
 @app.command("draw", epilog="Example: vtopt draw my_pairs --count 12 --sheet sheet.png")

@@ -70,7 +70,14 @@ def format_figures(figures: Mapping[str, Any]) -> list[str]:
     """Return figures as lines, those of a comparison of pictures as one."""
     figures = dict(figures)
     lines = [_format_pictures(figures)] if "pairs" in figures else []
-    return lines + [f"{key.replace('_', ' ')}: {format_value(value)}" for key, value in figures.items()]
+    return lines + [line for key, value in figures.items() for line in _format_figure(key.replace("_", " "), value)]
+
+
+def _format_figure(label: str, value: Any) -> list[str]:
+    """Return a figure as a line, a list of sentences as a line each under it."""
+    if isinstance(value, list | tuple) and any(" " in str(entry) for entry in value):
+        return [f"{label}:", *(f"  {entry}" for entry in value)]
+    return [f"{label}: {format_value(value)}"]
 
 
 def _format_pictures(figures: dict[str, Any]) -> str:
@@ -102,4 +109,6 @@ def format_value(value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -22,11 +22,11 @@ from .provenance import add_record, read_history, read_metadata, to_plain
 from .verify import compare_artifacts, require_finite, require_flow, require_psnr
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
     from .int8.build import Made
 
-__all__ = ["quantize_onnx"]
+__all__ = ["check_float32", "quantize_onnx"]
 
 DYNAMIC_NOTICE = (
     "dynamic int8 is for size: it loads everywhere, and is slower than float32; "
@@ -103,7 +103,7 @@ def quantize_onnx(
         time_budget=time_budget,
     )
     model = load_onnx(source)
-    _check_float32(model, source)
+    check_float32(model, source)
     settings: dict[str, Any] = {
         "fp16": fp16,
         "int8": int8,
@@ -234,7 +234,8 @@ def _is_unfinished(output: Path, source: Path, settings: Mapping[str, Any]) -> b
     return record.figures.get("finished") is False and same and record.parent_sha256 == hash_artifact(source)
 
 
-def _check_float32(model: ModelProto, source: Path) -> None:
+def check_float32(model: ModelProto, source: Path) -> None:
+    """Raise InputError for a model that is quantised already."""
     from onnx import TensorProto
 
     types = {tensor.data_type for tensor in model.graph.initializer}
@@ -245,11 +246,23 @@ def _check_float32(model: ModelProto, source: Path) -> None:
 
 
 def _count_convolutions(model: ModelProto) -> dict[str, int]:
-    """Count those in int8, fed by DequantizeLinear or a ConvInteger, and those in float.
+    """Count those with int8 weights, and those in float.
 
     A flow head may read what a quantised convolution made; it counts as float by its weights.
     """
-    dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    from onnx import TensorProto
+
+    stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def is_int8(node: NodeProto) -> bool:
+        weight = makers.get(node.input[1])
+        while weight is not None and weight.op_type in {"Cast", "Mul"} and weight.input[0] not in stored:
+            weight = makers.get(weight.input[0])
+        return node.op_type == "ConvInteger" or (
+            weight is not None and (weight.op_type == "DequantizeLinear" or weight.input[0] in stored)
+        )
+
     total = [node for node in model.graph.node if node.op_type in {"Conv", "ConvInteger"}]
-    quantized = [node for node in total if node.op_type == "ConvInteger" or node.input[1] in dequantized]
+    quantized = [node for node in total if is_int8(node)]
     return {"convolutions_int8": len(quantized), "convolutions_float": len(total) - len(quantized)}

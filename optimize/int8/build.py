@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..data.pairs import Pair
     from .calibration import Feeds
 
-__all__ = ["Int8Request", "Made", "build_int8"]
+__all__ = ["Int8Request", "Made", "build_int8", "list_float_ops", "open_known", "pick_ranges"]
 
 CALIBRATION_COUNT = 16
 CALIBRATION_SHARE = 0.25
@@ -78,7 +78,7 @@ def build_int8(
     cpu, notices = resolve_target(request.target)
     engine = open_engine(source)
     pairs, said = choose_calibration_pairs(request.pairs, engine.size, request.calibration_count, request.pair_count)
-    notes = [*notices, *said, *_list_float_ops(model)]
+    notes = [*notices, *said, *list_float_ops(model)]
     settings = {"engine": request.engine, "target": cpu.name}
     feeds = feed_calibration(engine, pairs, notes)
     if request.engine != "onnxruntime":
@@ -87,8 +87,8 @@ def build_int8(
         return Made(made, settings, {"calibrated_on_pairs": len(pairs), "ranges": method}, tuple(notes))
     calibrated = calibrate_model(model, _stop_in_time(feeds, request.deadline.share(CALIBRATION_SHARE)))
     seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
-    known = _open_known(source, request, engine.size, cpu.name, seen)
-    method, psnr = _choose_ranges(request, engine, calibrated, cpu, pairs[: max(seen, 1)], known)
+    known = open_known(source, request, engine.size, cpu.name, seen)
+    method, psnr = pick_ranges(request, engine, calibrated, cpu, pairs[: max(seen, 1)], known)
     ranges = calibrated.find_ranges(method)
     figures = {"calibrated_on_pairs": seen, "ranges": method, **psnr}
 
@@ -120,7 +120,7 @@ def _stop_in_time(feeds: Iterable[Feeds], deadline: Deadline) -> Iterator[Feeds]
             return
 
 
-def _choose_ranges(
+def pick_ranges(
     request: Int8Request,
     engine: Engine,
     calibrated: Calibrated,
@@ -128,6 +128,7 @@ def _choose_ranges(
     pairs: Sequence[Pair],
     known: Measurements,
 ) -> tuple[RangeMethod, dict[str, Any]]:
+    """Return the request's range method, for auto the one that is best on `pairs`, and what was measured of each."""
     if request.ranges != "auto" or not calibrated.units:
         return "minmax" if request.ranges == "auto" else request.ranges, {}
     deadline = request.deadline.share(CALIBRATION_SHARE)
@@ -135,7 +136,7 @@ def _choose_ranges(
     return method, {"ranges_psnr_db": psnr}
 
 
-def _open_known(
+def open_known(
     source: Path, request: Int8Request, size: tuple[int, int], target: str, calibrated_on: int
 ) -> Measurements:
     """Open what was measured of this model with these pairs and settings, on such a machine."""
@@ -154,7 +155,7 @@ def _open_known(
     )
 
 
-def _list_float_ops(model: ModelProto) -> list[str]:
+def list_float_ops(model: ModelProto) -> list[str]:
     """Say which operations that compute are left float, as no engine here quantises them."""
     counts = Counter(node.op_type for node in model.graph.node if node.op_type in FLOAT_OPS)
     if not counts:

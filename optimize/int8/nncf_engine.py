@@ -1,15 +1,15 @@
 """Static int8 by NNCF, around the same convolutions as the project's own engine.
 
 NNCF (Kozlov et al., "Neural Network Compression Framework for fast model inference", 2020, arXiv:2002.08679) finds
-the ranges and places Q/DQ. It is told which nodes stay float, and what it would leave to the runtime is settled here.
+the ranges and places Q/DQ. Here it is told what stays float, and what it leaves to its own runtime is made explicit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +21,26 @@ from ..rewrites.sites import Runtime
 from .calibration import Feeds
 from .prepare import Prepared, prepare_model
 from .settings import Int8Settings, RangeMethod
+from .units import Unit, find_units
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 __all__ = ["quantize_nncf"]
-
-LEAST_OPSET = 13
-"""Below it ONNX has no scale per output channel."""
 
 NNCF_RANGES: Mapping[RangeMethod, str] = {"minmax": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"}
 """What NNCF calls them; its histogram looks for the least squared error. It has nothing like entropy."""
 
+QUANTIZED_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "QLinearConv"})
+
+LEAST_OPSET = 13
+"""Below it ONNX has no scale per output channel."""
+
 ANY_NUMBER = 2**31 - 1
 """NNCF wants to know how many samples to read; it stops where they end."""
 
-MARK = "vtopt_output_of_"
-"""Begins the name of a node that makes NNCF quantise what a convolution makes."""
+MARK = "vtopt_int8_"
+"""Begins the names of nodes that stand behind convolutions while NNCF works."""
 
 
 def quantize_nncf(
@@ -45,113 +48,160 @@ def quantize_nncf(
 ) -> ModelProto:
     """Return the model with Q/DQ around its convolutions where NNCF puts it; what makes a grid stays float32.
 
-    Weights are int8 per output channel, activations 8 bits per tensor of the target's sign. NNCF counts on a runtime
-    that fuses an activation with the convolution before it, as OpenVINO does, and quantises behind the two. For
-    onnxruntime, which would compute those convolutions in float, it is made to quantise what comes between as well.
-    Biases are not corrected: on a trained SDAFN_plus that costs 2 dB. Either file runs on both runtimes.
+    Weights are int8 per output channel, activations 8 bits per tensor. NNCF counts on a runtime that fuses any
+    activation with the convolution before it, as OpenVINO does, and quantises behind the two. onnxruntime would
+    compute such a convolution in float, so for it NNCF is made to quantise what lies between as well, at some cost in
+    quality. Either file loads in both. NNCF's bias correction is off: on a trained network it took away 0.5 to 2 dB.
 
-    `calibration` is read once, one sample at a time. NNCF's output and telemetry are kept in; `model` is not changed.
+    `calibration` is read once, one sample at a time. What NNCF prints is kept back, and its telemetry is not
+    called. `model` is not changed.
 
     Raises UsageError for ranges that NNCF does not have and for `float_nodes` that are no convolutions of the model,
-    InputError for a model that is int8 already, has an opset below 13 or that NNCF rejects, and for calibration
+    InputError for a model that is int8 already, of an opset below 13 or that NNCF rejects, and for calibration
     samples that are missing or not finite.
     """
     _check(model, settings)
     prepared = prepare_model(model)
-    chosen = _choose(prepared, settings)
-    if not chosen:
+    units = _choose_units(prepared, settings)
+    if not units:
         return prepared.model
-    _tidy_opsets(prepared.model)
-    marks = _mark_outputs(prepared.model, chosen) if runtime == "onnxruntime" else set()
+    if runtime == "onnxruntime":
+        _mark_outputs(prepared.model, units)
     try:
-        quantized = _run(prepared.model, _check_samples(calibration), settings, chosen | marks)
+        quantized = _run(prepared.model, {unit.name for unit in units}, _check_samples(calibration), settings)
     except VtoptError:
         raise
-    except Exception as error:  # NNCF, onnx and onnxruntime each have exceptions of their own
+    except Exception as error:  # NNCF, onnx and onnxruntime have exceptions of their own
         raise InputError(
-            f"NNCF cannot quantise the model: {take_reason(error)}; use vtopt's own engine, or export the model again"
+            f"NNCF cannot quantise the model: {take_reason(error)}; quantise it with the engine onnxruntime"
         ) from error
     _drop_marks(quantized)
-    if not settings.target.signed_activations:
-        _make_unsigned(quantized)
+    _unify_signs(quantized, settings.target.signed_activations)
     return quantized
 
 
 def _check(model: ModelProto, settings: Int8Settings) -> None:
     if settings.ranges not in NNCF_RANGES:
         raise UsageError(f"NNCF has no ranges by {settings.ranges}; it takes {', '.join(NNCF_RANGES)}")
-    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear", "QLinearConv"} for node in model.graph.node):
+    if any(node.op_type in QUANTIZED_OPS for node in model.graph.node):
         raise InputError("the model is int8 already; quantise the float32 model that it was made from")
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
     if opset < LEAST_OPSET:
         raise InputError(
-            f"the model has opset {opset}; NNCF gives every output channel its scale from opset {LEAST_OPSET} on: "
+            f"the model has opset {opset}, and NNCF needs {LEAST_OPSET} for a scale per output channel; "
             "export it again with --opset 17"
         )
 
 
-def _choose(prepared: Prepared, settings: Int8Settings) -> set[str]:
-    """Return the convolutions to quantise."""
+def _choose_units(prepared: Prepared, settings: Int8Settings) -> list[Unit]:
+    units = find_units(prepared.model, prepared.protected)
     unknown = set(settings.float_nodes).difference(prepared.quantizable, prepared.protected)
     if unknown:
         raise UsageError(
-            f"{', '.join(sorted(unknown))}: no convolution of the model; it has {', '.join(prepared.quantizable)}"
+            f"not a convolution of the model: {', '.join(sorted(unknown))}; it has {', '.join(prepared.quantizable)}"
         )
-    return set(prepared.quantizable).difference(settings.float_nodes)
+    return [unit for unit in units if unit.name not in settings.float_nodes]
 
 
 def _check_samples(calibration: Iterable[Feeds]) -> Iterator[Feeds]:
-    count = 0
-    for count, feeds in enumerate(calibration, 1):
+    number = 0
+    for number, feeds in enumerate(calibration, 1):
         for name, values in feeds.items():
             if not np.isfinite(values).all():
                 raise InputError(
-                    f"calibration sample {count}: NaN or infinite values in input '{name}'; correct or remove that pair"
+                    f"calibration sample {number}: NaN or infinite values in input '{name}'; take that pair out"
                 )
         yield feeds
-    if not count:
+    if not number:
         raise InputError("there are no samples to calibrate on; give at least one pair")
 
 
-def _run(model: ModelProto, calibration: Iterator[Feeds], settings: Int8Settings, kept: Collection[str]) -> ModelProto:
-    """Let NNCF quantise the nodes named in `kept`, and no other."""
-    with _quiet():
-        nncf: Any = need("nncf")
-        from nncf.common.quantization.structs import QuantizationScheme
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+def _run(
+    model: ModelProto, chosen: Collection[str], calibration: Iterable[Feeds], settings: Int8Settings
+) -> ModelProto:
+    """Let NNCF quantise what the `chosen` and the marks read, and nothing else."""
+    nncf: Any = need("nncf")
+    from nncf.common.quantization.structs import QuantizationScheme
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-        signed = settings.target.signed_activations
-        return nncf.quantize.__wrapped__(  # without the decorator that sends telemetry
+    signed = settings.target.signed_activations
+    left = [node.name for node in model.graph.node if node.name not in chosen and not node.name.startswith(MARK)]
+    parameters = AdvancedQuantizationParameters(
+        overflow_fix=nncf.OverflowFix.ENABLE if settings.target.reduce_range else nncf.OverflowFix.DISABLE,
+        disable_bias_correction=True,
+        activations_quantization_params=QuantizationParameters(
+            mode=QuantizationScheme.SYMMETRIC if signed else QuantizationScheme.ASYMMETRIC
+        ),
+        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]),
+    )
+    with _quiet():
+        return nncf.quantize.__wrapped__(  # what the decorator that sends telemetry wraps
             model,
             nncf.Dataset(calibration),
             target_device=nncf.TargetDevice.CPU,
             subset_size=ANY_NUMBER,
-            ignored_scope=nncf.IgnoredScope(
-                names=[node.name for node in model.graph.node if node.name not in kept], validate=False
-            ),
-            advanced_parameters=AdvancedQuantizationParameters(
-                overflow_fix=nncf.OverflowFix.ENABLE if settings.target.reduce_range else nncf.OverflowFix.DISABLE,
-                disable_bias_correction=True,
-                activations_quantization_params=QuantizationParameters(
-                    mode=QuantizationScheme.SYMMETRIC if signed else QuantizationScheme.ASYMMETRIC,
-                    signedness_to_force=True if signed else None,
-                ),
-                activations_range_estimator_params=getattr(
-                    RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]
-                ),
-            ),
+            ignored_scope=nncf.IgnoredScope(names=left, validate=False),
+            advanced_parameters=parameters,
         )
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what NNCF logs, warns of and draws from stdout: all of it goes there."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    """Keep NNCF's log, warnings and progress bars off the terminal; what `calibration` shows on stderr is seen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
-def _tidy_opsets(model: ModelProto) -> None:
-    """Keep the domains that nodes are of, ONNX's own first: NNCF takes the first entry for it."""
-    used = {node.domain.replace("ai.onnx", "", 1) if node.domain == "ai.onnx" else node.domain for node in _walk(model.graph)}
+def _mark_outputs(model: ModelProto, units: Collection[Unit]) -> None:
+    """Put behind each unit a node that changes no number and whose input NNCF quantises."""
+    from onnx import helper
+
+    makers = {output: node for node in model.graph.node for output in node.output}
+    behind = {}
+    for unit in units:
+        maker = makers[unit.output]
+        plain = f"{MARK}{unit.output}"
+        maker.output[0] = plain
+        behind[maker.name] = helper.make_node("AveragePool", [plain], [unit.output], plain, kernel_shape=[1, 1])
+    nodes = [each for node in model.graph.node for each in (node, behind.get(node.name)) if each]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+
+
+def _drop_marks(model: ModelProto) -> None:
+    """Take the marks out again: what fed one, with Q/DQ where NNCF put it, makes what it made."""
+    del model.graph.value_info[:]
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for mark in [node for node in model.graph.node if node.name.startswith(MARK) and node.op_type == "AveragePool"]:
+        makers[mark.input[0]].output[0] = mark.output[0]
+        model.graph.node.remove(mark)
+
+
+def _unify_signs(model: ModelProto, signed: bool) -> None:
+    """Make every activation int8, or every one uint8: onnxruntime fuses no convolution that reads one, makes the other.
+
+    NNCF has int8 where numbers below zero occur, else uint8. To uint8 the zero point moves by 128, and the numbers
+    stand for what they stood for; to int8, whose zero point is 0, the step doubles.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear":
+            continue
+        scale, zero = (numpy_helper.to_array(tensors[name]) for name in node.input[1:3])
+        if zero.dtype == (np.int8 if signed else np.uint8):
+            continue
+        if signed:
+            scale, zero = (scale * (255 / 127)).astype(np.float32), np.zeros_like(zero, np.int8)
+        else:
+            zero = (zero.astype(np.int16) + 128).astype(np.uint8)
+        for name, values in zip(node.input[1:3], (scale, zero), strict=True):
+            tensors[name].CopyFrom(numpy_helper.from_array(values, name))
