@@ -25,7 +25,7 @@ from .size import measure_size
 
 if TYPE_CHECKING:
     from ..optimize.data.pairs import Pair
-    from ..optimize.flow import Flow
+    from ..optimize.flow import Flow, FlowPair
     from .runtimes import Arrays
 
 __all__ = ["DEFAULT_NETWORKS", "FLOW_PAIRS", "Int8Group", "WorstPicture", "measure_int8", "measure_network"]
@@ -121,17 +121,19 @@ class _Expected:
 
     variant: Variant
     pictures: Sequence[np.ndarray]
-    flows: Sequence[_FlowReference]
-    """Of every float model: that whose warps are those of a form is the one that its flows are compared with."""
+    flows: Mapping[Variant, _FlowReference]
+    """Of every float form: the flows of what was quantised are compared with those of what it was made from."""
 
 
 def _make_expected(task: Int8Task, variants: Sequence[Variant], pairs: Sequence[Pair]) -> _Expected:
     reference = next(each for each in variants if each.form == FLOAT and each.runtime == "onnxruntime")
     engine = open_engine(reference.path, runtime="onnxruntime", threads=task.threads)
     pictures = [take_picture(engine, engine.run(feed_pair(engine, pair))) for pair in pairs]
-    floats = [*(each.path for each in variants if each.form == FLOAT), variants[0].path]
-    opened = [_open_flows(path, "onnxruntime", task.threads) for path in floats]
-    flows = [_FlowReference(found, _run_flows(engine, found, pairs)) for engine, found in opened if engine]
+    flows = {}
+    for variant in (each for each in variants if each.form in {PLAIN, FLOAT}):
+        flow_engine, found = _open_flows(variant.path, "onnxruntime", task.threads)
+        if flow_engine:
+            flows[variant] = _FlowReference(found, _run_flows(flow_engine, found, pairs))
     return _Expected(reference, pictures, flows)
 
 
@@ -201,7 +203,7 @@ def _measure_quality(
         "worst dB": quality.psnr_worst,
         "of range dB": statistics.median_low(in_range),
         "SSIM": quality.ssim_median,
-        "flow px": _measure_flow(variant, engine.threads, expected.flows, pairs),
+        "flow px": _measure_flow(variant, engine.threads, expected, pairs),
         "worst pair": quality.worst,
     }
     return {**figures, **known}, shown
@@ -216,28 +218,45 @@ def scale_psnr(psnr: float, reference: np.ndarray) -> float:
     return psnr + 20 * math.log10(spread / DATA_RANGE) if spread and math.isfinite(psnr) else psnr
 
 
-def _measure_flow(
-    variant: Variant, threads: int, references: Sequence[_FlowReference], pairs: Sequence[Pair]
-) -> float | None:
-    """Return how far places moved from those of a float model with the same warps; None where that is not known."""
-    from ..optimize.flow import match_flows, measure_flow_shift
+def _measure_flow(variant: Variant, threads: int, expected: _Expected, pairs: Sequence[Pair]) -> float | None:
+    """Return how far places moved from those of the float model that this one was made from; None if not known."""
+    from ..optimize.flow import measure_flow_shift
 
+    reference = _find_reference(variant, expected)
     engine, flows = _open_flows(variant.path, variant.runtime, threads)
-    if engine is None:
+    if engine is None or reference is None:
         return None
-    for reference in references:
-        matched = match_flows(reference.flows, flows)
-        if not matched:
-            continue
-        try:
-            made = _run_flows(engine, flows, pairs)
-        except VtoptError:
-            return None
-        size = pairs[0].person.shape[1], pairs[0].person.shape[2]
-        shifts = [measure_flow_shift(old, new, matched, size) for old, new in zip(reference.made, made, strict=True)]
-        known = [shift for shift in shifts if shift is not None]
-        return statistics.median_low(known) if known and len(known) == len(shifts) else None
-    return None
+    matched = _match_flows(reference.flows, flows)
+    if not matched:
+        return None
+    try:
+        made = _run_flows(engine, flows, pairs)
+    except VtoptError:
+        return None
+    size = pairs[0].person.shape[1], pairs[0].person.shape[2]
+    shifts = [measure_flow_shift(old, new, matched, size) for old, new in zip(reference.made, made, strict=True)]
+    known = [shift for shift in shifts if shift is not None]
+    return statistics.median_low(known) if known and len(known) == len(shifts) else None
+
+
+def _find_reference(variant: Variant, expected: _Expected) -> _FlowReference | None:
+    """Return the flows of the float form that one was quantised from; of the reference where it is float itself."""
+    if variant.form in {PLAIN, FLOAT}:
+        return expected.flows.get(expected.variant)
+    source = (FLOAT if variant.form.startswith("vtopt") else PLAIN), variant.runtime
+    return next((found for each, found in expected.flows.items() if (each.form, each.runtime) == source), None)
+
+
+def _match_flows(expected: Sequence[Flow], made: Sequence[Flow]) -> Sequence[FlowPair]:
+    """Return the same warps of two models; Q/DQ around all of a warp hides its heads, but not its name."""
+    from ..optimize.flow import match_flows
+
+    matched = match_flows(expected, made)
+    if matched or [flow.name for flow in expected] != [flow.name for flow in made]:
+        return matched
+    return [
+        (old, replace(new, heads=old.heads, attention="")) for old, new in zip(expected, made, strict=True) if old.name
+    ]
 
 
 def _make_row(

@@ -72,7 +72,7 @@ def format_int8(groups: Sequence[Int8Group], *, as_json: bool = False) -> str:
             format_table(rows, COLUMNS),
             f"Measured: {measured}. Of plain: the median time to that of the plain form on the same runtime. Quality: "
             "to the pictures of vtopt fp32 on onnxruntime, medians; of range: with the reference's own range as the "
-            f"range of PSNR; flow: on the first {FLOW_PAIRS} pairs.\n",
+            f"range of PSNR; flow: to the float model that a form was made from, on the first {FLOW_PAIRS} pairs.\n",
         )
         if part
     )

@@ -59,6 +59,7 @@ def search_budget(
     `macs` are those of each unit. `keep` is called with every mixture that is better than all before it, the first
     one too: within the budget before outside, then fewer multiply-adds in float, outside the nearest.
     """
+    mixtures.measure(())  # the reference pictures are made here, so that no mixture is timed with them
     search = _Search(mixtures, macs, budget, deadline, keep)
     if search.try_float("all int8", ()).holds or not macs:
         return search.best

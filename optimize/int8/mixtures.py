@@ -115,7 +115,8 @@ def open_mixtures(
     def compare(place: int, int8: Collection[str]) -> tuple[float, float | None]:
         if place not in references:
             references[place] = run(place, ())
-        expected, made = references[place], run(place, int8)
+        expected = references[place]
+        made = run(place, int8) if int8 else expected
         picture, reference = take_picture(engine, made), take_picture(engine, expected)
         difference = picture.astype(np.float64) - reference
         error = float(np.mean(difference**2)) if np.isfinite(difference).all() else math.inf

@@ -123,7 +123,7 @@ def test_onnx_that_is_none_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [broken]
 
 
-@pytest.mark.parametrize("flags", [(), ("--fp16", "--int8"), ("--fp16", "--dynamic")])
+@pytest.mark.parametrize("flags", [(), ("--fp16", "--int8", "--weight-only"), ("--fp16", "--dynamic")])
 def test_quantize_needs_one_kind(small_onnx: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     assert_refused(run_vtopt("quantize", small_onnx, tmp_path / "q.onnx", *flags), "quantize:", code=2)
 

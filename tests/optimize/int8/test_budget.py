@@ -190,7 +190,7 @@ def test_a_ranking_has_the_worst_first(clock: Clock) -> None:
     assert [group.score.error for group in groups] == [errors[group.units[0]] for group in groups]
 
 
-@pytest.mark.parametrize(("seconds", "size"), [(100, 1), (21, 2), (11, 3), (6, 5)])
+@pytest.mark.parametrize(("seconds", "size"), [(100, 1), (20, 2), (10, 3), (6, 4)])
 def test_neighbours_are_ranked_together_where_time_is_short(seconds: float, size: int, clock: Clock) -> None:
     errors, _ = _draw(0, 21)
     began = clock.now

