@@ -32,7 +32,8 @@ g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon
 }""".replace(
     "BODY",
     "\n".join(
-        f"[c{place}] r{place} = Conv <pads = [1, 1, 1, 1]> (f{place}, w{place}) [a{place}] f{place + 1} = Tanh (r{place})"
+        f"[c{place}] r{place} = Conv <pads = [1, 1, 1, 1]> (f{place}, w{place}) "
+        f"[a{place}] f{place + 1} = Tanh (r{place})"
         for place in range(DEPTH)
     ),
 )

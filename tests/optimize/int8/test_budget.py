@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
@@ -126,7 +127,7 @@ def test_only_improvements_are_kept(share: float, clock: Clock) -> None:
 
     choice = search_budget(_make(errors, clock), macs, budget, keep=keep)
     assert not kept[0][0]
-    for before, after in zip(kept, kept[1:], strict=False):
+    for before, after in itertools.pairwise(kept):
         assert after[0] >= before[0]
         if after[0] == before[0]:
             assert after[2] < before[2] if after[0] else after[1] < before[1]

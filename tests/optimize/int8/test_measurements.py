@@ -38,9 +38,17 @@ def test_a_line_that_is_not_whole_is_passed_over(half: str) -> None:
         stream.write(half)
     again = open_measurements(QUESTION)
     assert (again.found, again.get("a"), again.get("b")) == (1, {"error": "1"}, None)
+
+
+def test_what_follows_a_line_that_was_cut_short_is_kept() -> None:
+    known = open_measurements(QUESTION)
+    known.put("a", {"error": "1"})
+    assert known.path is not None
+    with known.path.open("a") as stream:
+        stream.write('["b", {"err')
+    again = open_measurements(QUESTION)
     again.put("b", {"error": "2"})
     again.put("c", {"error": "3"})
-    assert again.get("b") == {"error": "2"}
     last = open_measurements(QUESTION)
     assert (last.get("b"), last.get("c")) == ({"error": "2"}, {"error": "3"})
 
