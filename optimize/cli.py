@@ -481,7 +481,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print_error("interrupted; what was finished is kept, vtopt run and vtopt train go on where they stopped")
+            print_error("interrupted; what was finished is kept; the same command goes on from there")
         raise
 
 

@@ -42,14 +42,14 @@ class Histogram:
     """Of (N, C, H, W), the means of each channel, summed over the samples; of other tensors that of all."""
 
     @property
-    def centres(self) -> NDArray[np.float64]:
+    def centres(self) -> NDArray[np.floating]:
         """The middle of each bin."""
         return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
 
     @property
-    def means(self) -> NDArray[np.floating]:
+    def means(self) -> NDArray[np.float64]:
         """The mean of each channel (C,), over all samples."""
-        return self.sums / self.samples
+        return np.asarray(self.sums / self.samples, np.float64)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the numbers of one more sample, of any shape."""
