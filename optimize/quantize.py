@@ -114,6 +114,10 @@ def quantize_onnx(
         "min_psnr": min_psnr,
         "max_flow_px": max_flow_px,
         "time_budget": time_budget,
+        "asked_engine": engine,
+        "asked_target": target,
+        "asked_ranges": ranges,
+        "calibration_count": calibration_count,
     }
     static = int8 and not (weight_only or dynamic)
 

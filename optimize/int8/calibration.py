@@ -39,7 +39,7 @@ class Histogram:
     high: float
     samples: int
     sums: NDArray[np.float64]
-    """Of (N, C, H, W), the means of each channel, summed over the samples; of other tensors that of all."""
+    """The means of each channel of (N, C, ...), summed over the samples."""
 
     @property
     def centres(self) -> NDArray[np.floating]:
@@ -61,7 +61,7 @@ class Histogram:
         flat = flat[:: max(1, flat.size // COUNTED)]
         places = ((flat + np.float32(self.limit)) * np.float32(BINS / (2 * self.limit))).astype(np.int64)
         self.counts += np.bincount(places.clip(0, BINS - 1), minlength=BINS)
-        self.sums = self.sums + values.mean((0, 2, 3) if values.ndim == 4 else None, dtype=np.float64)
+        self.sums = self.sums + values.mean((0, *range(2, values.ndim)), dtype=np.float64)
         self.samples += 1
 
 

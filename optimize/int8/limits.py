@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "Budget", "Deadline"]
 
 
+LARGEST_DB = 3000.0
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a mixture has to keep; None is not asked for."""
@@ -30,7 +33,7 @@ class Budget:
         """Return how many times over the budget a score is, in squared error or squared flow, whichever is more."""
         parts = [0.0]
         if self.min_psnr is not None:
-            parts.append(10 ** ((self.min_psnr - score.psnr_db) / 10))
+            parts.append(_to_ratio(self.min_psnr - score.psnr_db))
         if self.max_flow_px is not None and score.flow_px is not None:
             parts.append((score.flow_px / self.max_flow_px) ** 2 if self.max_flow_px else math.inf * score.flow_px)
         return max(parts)
@@ -52,3 +55,8 @@ class Deadline:
 
 
 NEVER = Deadline(math.inf)
+
+
+def _to_ratio(decibels: float) -> float:
+    """Return the ratio of squared errors, infinite where a float cannot hold it."""
+    return math.inf if decibels > LARGEST_DB else 10 ** (decibels / 10)

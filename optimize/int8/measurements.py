@@ -20,7 +20,9 @@ class Measurements:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._known: dict[str, dict[str, Any]] = dict(_read_lines(path)) if path else {}
+        text = _read_text(path) if path else ""
+        self._is_cut = bool(text) and not text.endswith("\n")
+        self._known: dict[str, dict[str, Any]] = dict(_read_lines(text))
         self.found = len(self._known)
         """How many were known when the file was opened."""
 
@@ -36,7 +38,9 @@ class Measurements:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([name, figures]) + "\n")
+                # A line that was cut short stands alone.
+                stream.write("\n" * self._is_cut + json.dumps([name, figures]) + "\n")
+            self._is_cut = False
         except OSError:
             self.path = None
 
@@ -52,14 +56,17 @@ def open_measurements(question: Mapping[str, Any]) -> Measurements:
     return Measurements(folder / "vtopt" / "measurements" / f"{key}.jsonl")
 
 
-def _read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return the whole lines of a file; one that was cut short when its writer was killed does not count."""
+def _read_text(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
+        return ""
+
+
+def _read_lines(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the whole lines of a file; one that was cut short when its writer was killed does not count."""
     found = []
-    for line in lines:
+    for line in text.splitlines():
         try:
             name, figures = json.loads(line)
             found.append((str(name), dict(figures)))

@@ -54,7 +54,7 @@ def feed_calibration(engine: Engine, pairs: Sequence[Pair], notices: list[str]) 
 
     plain = []
     for pair in track(pairs, "calibrate", total=len(pairs)):
-        if all(picture.max() == picture.min() for picture in (pair.person, pair.clothes)):
+        if all((picture.max((1, 2)) == picture.min((1, 2))).all() for picture in (pair.person, pair.clothes)):
             plain.append(pair.name)
         yield feed_pair(engine, pair)
     if plain and len(plain) == len(pairs):

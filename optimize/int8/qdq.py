@@ -23,6 +23,13 @@ LARGEST_BIAS = 2**30
 """Biases are int32; a weight's step grows where its bias would come near the end of that."""
 
 
+SMALLEST_STEP = 1e-35
+"""Below it float32 runs out; a channel of zeros has such weights."""
+
+ROUNDED_BY_RUNTIME = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""onnxruntime rounds the float weights of these, per tensor, where they stand between a Q/DQ of one step and another."""
+
+
 class Grid(NamedTuple):
     """The numbers that an 8-bit tensor can hold: step * (q - zero)."""
 
@@ -64,10 +71,10 @@ def quantize_weight(
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(1)
     limit = 64 if target.reduce_range else 127
-    steps = np.where(largest > 0, largest / limit, 1.0)
+    steps = largest.astype(np.float64) / limit
     if bias is not None:
         steps = np.maximum(steps, np.abs(bias) / (float(step) * LARGEST_BIAS))
-    steps = steps.astype(np.float32)
+    steps = np.where(steps > SMALLEST_STEP, steps, 1.0).astype(np.float32)
     values = np.rint(flat / steps[:, None]).clip(-limit, limit)
     if means is not None:
         error = (flat - values * steps[:, None].astype(np.float64)).reshape(*weight.shape[:2], -1).sum(2)
@@ -101,6 +108,7 @@ def insert_qdq(
         writer.quantize_output(unit)
     for unit in units:
         writer.quantize_inputs(unit)
+    writer.keep_float(units)
     writer.finish()
     return quantized
 
@@ -151,6 +159,30 @@ class _Writer:
             inputs.append(self._restore(unit, made.bias, (made.steps * step).astype(np.float32)))
         del node.input[:]
         node.input.extend(inputs)
+
+    def keep_float(self, units: Sequence[Unit]) -> None:
+        """Let float convolutions read what units make through a step per channel, all of them equal.
+
+        One behind a DequantizeLinear of a single step and before a QuantizeLinear is taken by onnxruntime for one
+        that somebody forgot to quantise.
+        """
+        from onnx import helper
+
+        channels = {unit.output: self.constants[unit.weight].dims[0] for unit in units}
+        int8 = {unit.name for unit in units}
+        split: dict[str, str] = {}
+        for node in self.graph.node:
+            tensor = node.input[0] if node.input else ""
+            if node.op_type not in ROUNDED_BY_RUNTIME or node.name in int8 or tensor not in channels:
+                continue
+            if tensor not in split:
+                split[tensor] = self._name()
+                nodes = self.behind[self.makers[tensor].name]
+                integers = next(each.input[0] for each in nodes if tensor in each.output)
+                grid = make_grid(self.ranges[tensor], self.target)
+                vectors = [self._add_constant(np.full(channels[tensor], value)) for value in grid]
+                nodes.append(helper.make_node("DequantizeLinear", [integers, *vectors], [split[tensor]], axis=1))
+            node.input[0] = split[tensor]
 
     def finish(self) -> None:
         """Put the new nodes in their places, and drop the constants that nothing reads any more."""

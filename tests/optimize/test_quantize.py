@@ -179,11 +179,13 @@ def test_an_interruption_leaves_nothing(
 
 
 def _make_folder(folder: Path, count: int) -> Path:
-    """Write `count` pairs of plain colours in VITON's layout."""
+    """Write `count` pairs of two colours each in VITON's layout."""
     for index in range(count):
         for kind in ("test_img", "test_clothes"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (24, 32), (index * 40, 100, 200)).save(folder / kind / f"{index}.png")
+            picture = Image.new("RGB", (24, 32), (index * 40, 100, 200))
+            picture.putpixel((3, 4), (250, 20, 30))
+            picture.save(folder / kind / f"{index}.png")
     return folder
 
 
