@@ -27,7 +27,7 @@ SMALLEST_STEP = 1e-35
 """Below it float32 runs out; a channel of zeros has such weights."""
 
 ROUNDED_BY_RUNTIME = frozenset({"Conv", "ConvTranspose", "Gemm"})
-"""onnxruntime rounds the float weights of these, per tensor, where they stand between a Q/DQ of one step and another."""
+"""onnxruntime rounds the float weights of these where they stand between a Q/DQ of one step and another."""
 
 
 class Grid(NamedTuple):

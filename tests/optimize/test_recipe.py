@@ -345,9 +345,7 @@ def test_read_shape_names_a_parameter_without_its_kind() -> None:
 
 def test_settings_at_odds_are_found_before_any_work(tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
-    path.write_text(
-        "steps: [export, {quantize: {dynamic: true}, name: a}, {quantize: , name: b, from: export}]"
-    )
+    path.write_text("steps: [export, {quantize: {dynamic: true}, name: a}, {quantize: , name: b, from: export}]")
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     assert str(caught.value).count("choose --fp16, --int8, or both") == 2
