@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -232,18 +232,21 @@ def _find_shares(model: ModelProto) -> dict[str, _Share]:
 def match_flows(expected: Sequence[Flow], made: Sequence[Flow]) -> list[FlowPair]:
     """Return the warps of the reference, each with the same warp of another model; none where that is not sure.
 
-    They are told by name, also where a rewrite built on it ("warp" became "warp/DeformConv"); those without a namesake
-    by their order among those of equal heads and sizes, if each model writes all of these in one form: else the one
-    that was rewritten may have changed places. A model that has a warp more, or one of another size, has no pairs.
+    They are told by name, also where a rewrite built on it ("warp" became "warp/DeformConv") or two did ("warp/Conv"
+    and "warp/GridSample"); those without a namesake by their order among those of equal heads and sizes, if each
+    model writes all of these in one form: else the one that was rewritten may have changed places. A model that has a
+    warp more, or one of another size, has no pairs.
     """
     if len(expected) != len(made):
         return []
-    pairs = [(old, new) for old, new in _pair_names(expected, made) if old.signature == new.signature]
+    pairs: list[FlowPair] = []
+    for are_related in (_are_built_on, _are_siblings):
+        left = [_list_unpaired(flows, pairs, side) for side, flows in enumerate((expected, made))]
+        pairs += _pair_names(*left, are_related)
     groups: defaultdict[tuple[object, ...], tuple[list[Flow], list[Flow]]] = defaultdict(lambda: ([], []))
     for side, flows in enumerate((expected, made)):
-        for flow in flows:
-            if all(flow is not pair[side] for pair in pairs):
-                groups[flow.signature][side].append(flow)
+        for flow in _list_unpaired(flows, pairs, side):
+            groups[flow.signature][side].append(flow)
     for before, after in groups.values():
         if len(before) != len(after) or any(len({flow.warp.op for flow in flows}) > 1 for flows in (before, after)):
             return []
@@ -251,16 +254,30 @@ def match_flows(expected: Sequence[Flow], made: Sequence[Flow]) -> list[FlowPair
     return pairs
 
 
-def _pair_names(expected: Sequence[Flow], made: Sequence[Flow]) -> list[FlowPair]:
-    """Return the pairs in which one name is the other, or begins with it, and neither fits anything else."""
-    related = [(old, new) for old in expected for new in made if _are_related(old.name, new.name)]
+def _list_unpaired(flows: Sequence[Flow], pairs: Iterable[FlowPair], side: int) -> list[Flow]:
+    taken = {id(pair[side]) for pair in pairs}
+    return [flow for flow in flows if id(flow) not in taken]
+
+
+def _pair_names(
+    expected: Sequence[Flow], made: Sequence[Flow], are_related: Callable[[str, str], bool]
+) -> list[FlowPair]:
+    """Return the pairs of equal heads and sizes whose names are related, and neither's to any other's."""
+    related = [(old, new) for old in expected for new in made if are_related(old.name, new.name)]
     olds, news = (Counter(pair[side].name for pair in related) for side in (0, 1))
-    return [(old, new) for old, new in related if olds[old.name] == news[new.name] == 1]
+    return [
+        (old, new) for old, new in related if olds[old.name] == news[new.name] == 1 and old.signature == new.signature
+    ]
 
 
-def _are_related(first: str, second: str) -> bool:
+def _are_built_on(first: str, second: str) -> bool:
     shorter, longer = sorted((first, second), key=len)
     return bool(shorter) and (longer == shorter or longer.startswith(f"{shorter}/"))
+
+
+def _are_siblings(first: str, second: str) -> bool:
+    stem = first.rpartition("/")[0]
+    return bool(stem) and stem == second.rpartition("/")[0]
 
 
 def measure_flow_shift(

@@ -214,6 +214,11 @@ def test_warps_are_matched_where_it_is_sure() -> None:
     assert match_flows([a, b], [x, y]) == [(a, x), (b, y)], "by their order"
     slashed = _name(one, "/z")
     assert match_flows([x, b], [y, slashed]) == [(x, y), (b, slashed)], "no name is no name's beginning"
+    two = [_name(one, "a/GridSample"), _name(one, "b/GridSample")]
+    apart = [_name(deform, "b/DeformConv"), _name(deform, "a/DeformConv")]
+    assert match_flows(two, apart) == [(two[0], apart[1]), (two[1], apart[0])], "each rewritten in its own way"
+    heads = [_name(one, "a/GridSample"), _name(one, "a/GridSample_1")]
+    assert match_flows(heads, heads[::-1]) == [(heads[0], heads[0]), (heads[1], heads[1])], "their own names first"
     assert match_flows([a], [_name(single, "a")]) == [], "of the same name, and something else"
     assert match_flows([a, b], [y, _name(deform, "z")]) == [], "in two forms the order is not sure"
     assert match_flows([a, b], [a]) == match_flows([a, other], [a, x]) == []
