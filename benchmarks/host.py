@@ -30,13 +30,17 @@ def count_cpus() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
-def need(name: str) -> ModuleType:
-    """Import a heavy package; raises MissingExtraError with the install command where it is absent."""
+def need(name: str, *, extra: str = "") -> ModuleType:
+    """Import a heavy package; raises MissingExtraError with the install command where it is absent.
+
+    `extra` is that of vtopt which brings it, where one does.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise MissingExtraError(f"{package} cannot be imported ({error}); run: pip install {package}") from error
+        install = f"'vtopt[{extra}]'" if extra else package
+        raise MissingExtraError(f"{package} cannot be imported ({error}); run: pip install {install}") from error
 
 
 def take_reason(error: BaseException) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,6 +16,7 @@ import numpy as np
 from ..optimize.errors import VtoptError
 from ..optimize.onnx_files import save_onnx
 from ..optimize.provenance import read_metadata
+from ..optimize.quiet import keep_quiet
 from .host import need
 
 __all__ = [
@@ -144,16 +142,12 @@ class _Loader:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep logs, warnings and progress bars of the tools off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     bars = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with keep_quiet():
             yield
     finally:
-        logging.disable(before)
         if bars is None:
             del os.environ["TQDM_DISABLE"]
         else:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor
 
-__all__ = ["MAX_RELATIVE_DIFFERENCE", "export_onnx"]
+__all__ = ["MAX_RELATIVE_DIFFERENCE", "export_onnx", "make_example", "trace_dynamo"]
 
 MAX_RELATIVE_DIFFERENCE = 1e-4
 """Largest difference to the torch network, as a share of the output's largest value."""
@@ -112,12 +112,12 @@ def _trace(
 
     # Where the batch may vary it is two in the trace, so that no exporter takes it for a constant.
     batch = 2 if dynamic_batch else 1
-    examples = [_make_example(network, size, batch, seed) for seed in (0, 1)]
+    examples = [make_example(network, size, batch, seed) for seed in (0, 1)]
     _check_runs(network, examples[0])
     with exportable_repeat_interleave(network.module, examples):
         if exporter != "torchscript":
             try:
-                return _trace_dynamo(network, examples[0], opset, dynamic_batch)
+                return trace_dynamo(network, examples[0], opset, dynamic_batch)
             except Exception as error:  # an exporter may raise anything
                 if exporter == "dynamo":
                     raise VtoptError(
@@ -159,7 +159,7 @@ def _find_reason(error: BaseException) -> str:
     return text.splitlines()[0][:300]
 
 
-def _make_example(network: Network, size: Size, batch: int, seed: int) -> tuple[Tensor, ...]:
+def make_example(network: Network, size: Size, batch: int, seed: int) -> tuple[Tensor, ...]:
     """Return seeded inputs in [-1, 1]."""
     import torch
 
@@ -168,7 +168,8 @@ def _make_example(network: Network, size: Size, batch: int, seed: int) -> tuple[
     return tuple(torch.rand(shape, generator=generator) * 2 - 1 for shape in shapes)
 
 
-def _trace_dynamo(network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool) -> ModelProto:
+def trace_dynamo(network: Network, example: tuple[Tensor, ...], opset: int, dynamic_batch: bool = False) -> ModelProto:
+    """Return what the dynamo exporter makes of the network; raises VtoptError where it cannot write the opset."""
     import torch
 
     options: dict[str, Any] = {}

@@ -10,16 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .artifacts import Force, OnnxIn, OnnxOut, PairCount, PairsFolder, hash_artifact, new_output
+from .artifacts import (
+    Force,
+    Kind,
+    NetworkName,
+    OnnxOut,
+    PairCount,
+    PairsFolder,
+    Reads,
+    detect_kind,
+    hash_artifact,
+    new_output,
+)
 from .cpu_target import TargetName
 from .durations import parse_duration
 from .errors import InputError, UsageError, VtoptError
-from .int8.engines import EngineName
+from .int8.engines import TORCH_ENGINES, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
 from .onnx_files import load_onnx, save_onnx
-from .provenance import add_record, read_history, read_metadata, to_plain
+from .provenance import Metadata, add_record, read_history, read_metadata, to_plain
 from .verify import compare_artifacts, require_finite, require_flow, require_psnr
+from .weights import describe_network, load_network
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -38,6 +50,11 @@ INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLine
 SEARCH_SHARE = 0.8
 """Of a time budget, the search may take so much; writing and comparing the result needs the rest."""
 
+QuantizeIn = Annotated[
+    Path,
+    Reads(("onnx", "weights", "checkpoint")),
+    typer.Argument(help="An ONNX model; weights for --engine neural-compressor."),
+]
 RangesOption = Annotated[
     Literal["auto", "minmax", "percentile", "entropy", "mse"] | None,
     typer.Option(help="How int8 finds its ranges. Default: auto, what gives the best pictures of these."),
@@ -45,7 +62,7 @@ RangesOption = Annotated[
 
 
 def quantize_onnx(
-    source: OnnxIn,
+    source: QuantizeIn,
     output: OnnxOut,
     *,
     fp16: Annotated[
@@ -57,8 +74,12 @@ def quantize_onnx(
     ] = False,
     dynamic: Annotated[bool, typer.Option("--dynamic", help="With --int8: no calibration; for size only.")] = False,
     engine: Annotated[
-        EngineName | None, typer.Option(help="What makes static int8. Default: onnxruntime, vtopt's own.")
+        EngineName | None,
+        typer.Option(
+            help="What makes static int8; neural-compressor reads weights. Default: onnxruntime, vtopt's own."
+        ),
     ] = None,
+    network: NetworkName = None,
     target: Annotated[
         TargetName | None, typer.Option(help="The CPU that int8 is for. Default: auto, this machine's.")
     ] = None,
@@ -101,10 +122,11 @@ def quantize_onnx(
         calibration_count=calibration_count,
         max_flow_px=max_flow_px,
         time_budget=time_budget,
+        source_kind=detect_kind(source),
     )
-    model = load_onnx(source)
-    check_float32(model, source)
+    model, inherited = _load(source, engine, network)
     settings: dict[str, Any] = {
+        "network": network,
         "fp16": fp16,
         "int8": int8,
         "weight_only": weight_only,
@@ -125,7 +147,7 @@ def quantize_onnx(
         counts = _count_convolutions(made.model)
         nothing = (NOTHING_NOTICE,) if static and not counts["convolutions_int8"] else ()
         metadata = add_record(
-            read_metadata(source),
+            inherited,
             "quantize",
             source,
             settings={**settings, **made.settings},
@@ -151,12 +173,13 @@ def quantize_onnx(
                 pair_count,
                 Budget(min_psnr, max_flow_px),
                 NEVER if time_budget is None else Deadline(began + SEARCH_SHARE * time_budget),
+                network,
             )
             made = _finish(build_int8(source, model, request, keep), fp16)
         else:
             made = _make_simple(model, fp16=fp16, weight_only=weight_only)
         save(made, temporary, {})
-        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
+        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count, network=network)
         require_finite(difference, output)
         save(made, temporary, difference.to_figures())
     require_psnr(difference, min_psnr, output)
@@ -175,6 +198,7 @@ def check_settings(
     ranges: RangeMethod | Literal["auto"] | None = None,
     calibration_count: int | None = None,
     time_budget: float | None = None,
+    source_kind: Kind | None = None,
     **_: Any,
 ) -> None:
     """Raise UsageError for settings that contradict each other; the recipe checker asks before any work."""
@@ -196,6 +220,24 @@ def check_settings(
         raise UsageError(f"quantize: {' and '.join(named)} is for static int8: --int8 without --dynamic, --weight-only")
     if time_budget is not None and engine not in {None, "onnxruntime"}:
         raise UsageError(f"quantize: --time-budget is for engine onnxruntime; {engine} cannot be stopped in time")
+    if engine in TORCH_ENGINES and source_kind == "onnx":
+        raise UsageError(f"quantize: --engine {engine} quantises the torch network; give it the weights, not ONNX")
+    if engine not in TORCH_ENGINES and source_kind in {"weights", "checkpoint"}:
+        raise UsageError(
+            f"quantize: weights are for --int8 --engine {' or '.join(TORCH_ENGINES)}; "
+            "for all else give ONNX, as vtopt export makes it"
+        )
+
+
+def _load(source: Path, engine: EngineName | None, network: str | None) -> tuple[Any, Metadata]:
+    """Return what the engine quantises, the torch network or a float32 ONNX model, and what its file says of it."""
+    metadata = read_metadata(source)
+    if engine in TORCH_ENGINES:
+        built = load_network(source, network)
+        return built, metadata | describe_network(built.name, built)
+    model = load_onnx(source)
+    check_float32(model, source)
+    return model, metadata
 
 
 def _make_simple(model: ModelProto, *, fp16: bool, weight_only: bool) -> Made:

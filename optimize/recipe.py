@@ -86,7 +86,10 @@ class StepShape:
     settings: Mapping[str, inspect.Parameter]
     owned: tuple[str, ...]
     check: Callable[..., None] | None
-    """The step's module's own `check_settings`, if it has one: raises UsageError for settings at odds."""
+    """The step's module's own `check_settings`, if it has one: raises UsageError for settings at odds.
+
+    It is given the kind of the source beside them, None where that is not known.
+    """
 
 
 def load_recipe(path: Path, *, start_kind: Kind | None = None, steps: StepTable = STEPS) -> Recipe:
@@ -110,7 +113,7 @@ def check_recipe(recipe: Recipe, start_kind: Kind | None, steps: StepTable = STE
     for place, stage in enumerate(recipe.stages, start=1):
         shape = read_shape(find_step(stage.step, steps)) if stage.step in steps else None
         found = [] if shape or not stage.step else [f"no such step; {_among(stage.step, 'steps', steps)}"]
-        found += [*_check_place(stage, shape, given), *_check_settings(stage, shape)]
+        found += [*_check_place(stage, shape, given), *_check_settings(stage, shape, given.get(stage.source))]
         problems += [f"step {place} '{stage.step}': {text}" for text in found]
         given.setdefault(stage.name, shape.writes if shape else None)
     names = dict.fromkeys(stage.name for stage in recipe.stages)
@@ -178,7 +181,7 @@ def _check_place(stage: Stage, shape: StepShape | None, given: _Given) -> Iterat
         yield f"reads {' or '.join(shape.reads)}, but {origin} {kind}"
 
 
-def _check_settings(stage: Stage, shape: StepShape | None) -> Iterator[str]:
+def _check_settings(stage: Stage, shape: StepShape | None, source_kind: Kind | None) -> Iterator[str]:
     if shape is None:
         return
     for key, value in stage.settings.items():
@@ -198,7 +201,7 @@ def _check_settings(stage: Stage, shape: StepShape | None) -> Iterator[str]:
             yield f"needs the setting '{key}'"
     if shape.check and set(stage.settings) <= set(shape.settings):
         try:
-            shape.check(**stage.settings)
+            shape.check(**stage.settings, source_kind=source_kind)
         except UsageError as error:
             yield str(error)
 

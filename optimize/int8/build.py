@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from ..data.pairs import hash_pairs, open_pairs
 from ..provenance import list_versions
 from .budget import Choice, search_budget
 from .choice import choose_range_method
-from .engines import EngineName, load_engine
+from .engines import AUTO_RANGES, EngineName, load_engine
 from .limits import NEVER, Budget, Deadline
 from .measurements import Measurements, open_measurements
 from .mixtures import Score, open_mixtures
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from ...benchmarks.engines import Engine
     from ..data.pairs import Pair
-    from .calibration import Feeds
 
 __all__ = ["Int8Request", "Made", "build_int8", "list_float_ops", "open_known", "pick_ranges"]
 
@@ -51,6 +50,8 @@ class Int8Request:
     pair_count: int = 4
     budget: Budget = field(default_factory=Budget)
     deadline: Deadline = NEVER
+    network: str | None = None
+    """What weights are of, where they do not say it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Made:
 
 
 def build_int8(
-    source: Path, model: ModelProto, request: Int8Request, keep: Callable[[Made], None] = lambda made: None
+    source: Path, model: Any, request: Int8Request, keep: Callable[[Made], None] = lambda made: None
 ) -> Made:
     """Return the model in int8; with a budget, the mixture that keeps it with the least in float.
 
@@ -76,16 +77,18 @@ def build_int8(
     from ...benchmarks.engines import open_engine
 
     cpu, notices = resolve_target(request.target)
-    engine = open_engine(source)
+    engine = open_engine(source, network=request.network)
     pairs, said = choose_calibration_pairs(request.pairs, engine.size, request.calibration_count, request.pair_count)
-    notes = [*notices, *said, *list_float_ops(model)]
+    notes = [*notices, *said]
     settings = {"engine": request.engine, "target": cpu.name}
-    feeds = feed_calibration(engine, pairs, notes)
+    feeds = feed_calibration(engine, pairs, notes, request.deadline.share(CALIBRATION_SHARE))
     if request.engine != "onnxruntime":
-        method: RangeMethod = "minmax" if request.ranges == "auto" else request.ranges
+        method: RangeMethod = AUTO_RANGES[request.engine] if request.ranges == "auto" else request.ranges
         made = load_engine(request.engine)(model, feeds, Int8Settings(cpu, method))
+        notes += list_float_ops(made)
         return Made(made, settings, {"calibrated_on_pairs": len(pairs), "ranges": method}, tuple(notes))
-    calibrated = calibrate_model(model, _stop_in_time(feeds, request.deadline.share(CALIBRATION_SHARE)))
+    notes += list_float_ops(model)
+    calibrated = calibrate_model(model, feeds)
     seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
     known = open_known(source, request, engine.size, cpu.name, seen)
     method, psnr = pick_ranges(request, engine, calibrated, cpu, pairs[: max(seen, 1)], known)
@@ -110,14 +113,6 @@ def build_int8(
     if not choice.finished:
         notes.append("the time budget ended the search: with more, more may fit into int8, or into the budget")
     return make(choice.float_units, describe_choice(choice, macs))
-
-
-def _stop_in_time(feeds: Iterable[Feeds], deadline: Deadline) -> Iterator[Feeds]:
-    """Yield feeds until the deadline, at least one."""
-    for sample in feeds:
-        yield sample
-        if not deadline.left():
-            return
 
 
 def pick_ranges(

@@ -5,7 +5,7 @@ Memory does not grow with the number of samples: a sample's tensors are counted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-__all__ = ["BINS", "Histogram", "collect_histograms"]
+__all__ = ["BINS", "Histogram", "check_samples", "collect_histograms"]
 
 Feeds = Mapping[str, "np.ndarray"]
 
@@ -126,3 +126,17 @@ def _expose(model: ModelProto, tensors: Sequence[str], threads: int | None):
         return [found[name] for name in tensors]
 
     return run
+
+
+def check_samples(calibration: Iterable[Feeds]) -> Iterator[Feeds]:
+    """Yield the samples; raises InputError where there are none, and where one holds NaN or infinite values."""
+    number = 0
+    for number, feeds in enumerate(calibration, 1):
+        for name, values in feeds.items():
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"calibration sample {number}: NaN or infinite values in input '{name}'; take that pair out"
+                )
+        yield feeds
+    if not number:
+        raise InputError("there are no samples to calibrate on; give at least one pair")

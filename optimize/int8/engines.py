@@ -1,29 +1,40 @@
-"""The one table of engines for static int8: each takes a model, calibration samples and the same settings."""
+"""The one table of engines for static int8: each takes a model, calibration samples and the same settings.
+
+What they take is an ONNX model, but for `TORCH_ENGINES`: those take the torch network.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .settings import Int8Settings
+from .settings import Int8Settings, RangeMethod
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from .calibration import Feeds
 
-__all__ = ["ENGINES", "EngineName", "load_engine"]
+__all__ = ["AUTO_RANGES", "ENGINES", "TORCH_ENGINES", "EngineName", "load_engine"]
 
-EngineName = Literal["onnxruntime", "nncf"]
+EngineName = Literal["onnxruntime", "nncf", "neural-compressor"]
 
-Engine = Callable[["ModelProto", Iterable["Feeds"], Int8Settings], "ModelProto"]
+Engine = Callable[[Any, Iterable["Feeds"], Int8Settings], "ModelProto"]
 
 ENGINES: Mapping[EngineName, str] = {
     "onnxruntime": "static:quantize_static",
     "nncf": "nncf_engine:quantize_nncf",
+    "neural-compressor": "neural_compressor_engine:quantize_neural_compressor",
 }
 """Engine -> module:function beside this file."""
+
+TORCH_ENGINES = frozenset[EngineName]({"neural-compressor"})
+"""These quantise the torch network, so they read its weights and not ONNX."""
+
+AUTO_RANGES: Mapping[EngineName, RangeMethod] = {"nncf": "minmax", "neural-compressor": "mse"}
+"""What the ranges `auto` are for an engine that is not the project's own; neural-compressor's `minmax` forgets all but
+the first samples, as it moves by 1 % for each."""
 
 
 def load_engine(name: EngineName) -> Engine:

@@ -6,19 +6,16 @@ the ranges and places Q/DQ. Here it is told what stays float, and what it leaves
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...benchmarks.host import need, take_reason
 from ..errors import InputError, UsageError, VtoptError
+from ..quiet import keep_quiet
 from ..rewrites.sites import Runtime
-from .calibration import Feeds
+from .calibration import Feeds, check_samples
 from .prepare import Prepared, prepare_model
 from .settings import Int8Settings, RangeMethod
 from .units import Unit, find_units
@@ -68,7 +65,7 @@ def quantize_nncf(
     if runtime == "onnxruntime":
         _mark_outputs(prepared.model, units)
     try:
-        quantized = _run(prepared.model, {unit.name for unit in units}, _check_samples(calibration), settings)
+        quantized = _run(prepared.model, {unit.name for unit in units}, check_samples(calibration), settings)
     except VtoptError:
         raise
     except Exception as error:  # NNCF, onnx and onnxruntime have exceptions of their own
@@ -103,19 +100,6 @@ def _choose_units(prepared: Prepared, settings: Int8Settings) -> list[Unit]:
     return [unit for unit in units if unit.name not in settings.float_nodes]
 
 
-def _check_samples(calibration: Iterable[Feeds]) -> Iterator[Feeds]:
-    number = 0
-    for number, feeds in enumerate(calibration, 1):
-        for name, values in feeds.items():
-            if not np.isfinite(values).all():
-                raise InputError(
-                    f"calibration sample {number}: NaN or infinite values in input '{name}'; take that pair out"
-                )
-        yield feeds
-    if not number:
-        raise InputError("there are no samples to calibrate on; give at least one pair")
-
-
 def _run(
     model: ModelProto, chosen: Collection[str], calibration: Iterable[Feeds], settings: Int8Settings
 ) -> ModelProto:
@@ -135,7 +119,7 @@ def _run(
         ),
         activations_range_estimator_params=getattr(RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]),
     )
-    with _quiet():
+    with keep_quiet():
         return nncf.quantize.__wrapped__(  # what the decorator that sends telemetry wraps
             model,
             nncf.Dataset(calibration),
@@ -144,19 +128,6 @@ def _run(
             ignored_scope=nncf.IgnoredScope(names=left, validate=False),
             advanced_parameters=parameters,
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep NNCF's log, warnings and progress bars off the terminal; what `calibration` shows on stderr is seen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _mark_outputs(model: ModelProto, units: Collection[Unit]) -> None:

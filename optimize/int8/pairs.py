@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..data.pairs import Pair, open_pairs
 from ..errors import InputError
 from ..progress import track
+from .limits import NEVER, Deadline
 
 if TYPE_CHECKING:
     from ...benchmarks.engines import Engine
@@ -45,19 +46,26 @@ def choose_calibration_pairs(
     return chosen, notices
 
 
-def feed_calibration(engine: Engine, pairs: Sequence[Pair], notices: list[str]) -> Iterator[Feeds]:
+def feed_calibration(
+    engine: Engine, pairs: Sequence[Pair], notices: list[str], deadline: Deadline = NEVER
+) -> Iterator[Feeds]:
     """Yield the engine's inputs for each pair, with progress; `notices` gets a line of pairs that show nothing.
 
-    Raises InputError where all of them are of one colour: their ranges would cut off real pictures.
+    Past the deadline no more follow the first. Raises InputError where all of them are of one colour: their ranges
+    would cut off real pictures.
     """
     from ...benchmarks.feeds import feed_pair
 
-    plain = []
+    plain, telling = [], 0
     for pair in track(pairs, "calibrate", total=len(pairs)):
         if all((picture.max((1, 2)) == picture.min((1, 2))).all() for picture in (pair.person, pair.clothes)):
             plain.append(pair.name)
+        else:
+            telling += 1
         yield feed_pair(engine, pair)
-    if plain and len(plain) == len(pairs):
+        if not deadline.left():
+            break
+    if plain and not telling:
         raise InputError("calibration: every pair is of one colour; calibrate on pictures like those to come")
     if plain:
         notices.append(f"calibrated on {len(plain)} pairs of one colour ({plain[0]}), which say nothing")

@@ -198,7 +198,7 @@ def test_auto_falls_back_to_torchscript_and_says_so(own: Path, tmp_path: Path, m
         except KeyError as cause:
             raise RuntimeError("This is step 1/3") from cause
 
-    monkeypatch.setattr(export, "_trace_dynamo", fail)
+    monkeypatch.setattr(export, "trace_dynamo", fail)
     (record,) = read_history(_export(own, tmp_path / "own.onnx", exporter="auto"))
     assert list(record.notices) == ["the dynamo exporter failed, TorchScript was used: 'aten.strange'"]
     _require_parity(tmp_path / "own.onnx", own, 1, OWN)
@@ -289,7 +289,7 @@ def test_an_interrupted_dynamo_trace_is_not_taken_for_a_failure(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "_trace_dynamo", interrupt)
+    monkeypatch.setattr(export, "trace_dynamo", interrupt)
     monkeypatch.setattr(export, "_trace_torchscript", lambda *_: pytest.fail("must not go on"))
     with pytest.raises(KeyboardInterrupt):
         _export(own, tmp_path / "own.onnx", exporter="auto")

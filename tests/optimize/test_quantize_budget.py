@@ -265,6 +265,14 @@ def test_pairs_of_one_colour_are_refused(
     assert not output.exists()
 
 
+def test_a_pair_of_one_colour_is_refused_where_time_ends_calibration_at_it(
+    source: Path, output: Path, tmp_path: Path
+) -> None:
+    folder = _make_folder(tmp_path / "pairs", [None, None, (90, 90, 90), None])
+    with pytest.raises(InputError, match="every pair is of one colour"):
+        quantize_onnx(source, output, **QUICK, pairs=folder, min_psnr=30, time_budget=1e-3)
+
+
 @pytest.mark.parametrize("colour", [(90, 90, 90), (200, 30, 60)])
 def test_some_pairs_of_one_colour_are_noted(
     source: Path, output: Path, tmp_path: Path, colour: tuple[int, int, int]

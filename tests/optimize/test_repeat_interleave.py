@@ -84,7 +84,7 @@ FORMS: dict[str, Forward] = {
     "a submodule used twice": call_submodule_twice,
 }
 
-TRACERS = {"dynamo": export._trace_dynamo, "torchscript": export._trace_torchscript}
+TRACERS = {"dynamo": export.trace_dynamo, "torchscript": export._trace_torchscript}
 
 
 def _make_network(forward_with: Forward) -> Network:
