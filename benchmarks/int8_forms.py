@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ __all__ = ["FLOAT", "Int8Task", "make_int8_forms", "open_compared_pairs"]
 
 FLOAT = "vtopt fp32"
 """Exported and rewritten by vtopt for each runtime: what is quantised, and whose pictures all others are held to."""
+
+WEIGHTS = "weights.safetensors"
+"""What the network's weights are called, beside what is made of them."""
 
 COMPARED_SEED = 1000
 """Drawn pairs to compare on start here: apart from those of the search for a budget, which start at 0."""
@@ -74,7 +77,7 @@ def make_int8_forms(task: Int8Task, folder: Path, notices: list[str]) -> list[Va
     rewritten = _rewrite(task, folder)
     variants = [Variant(PLAIN, runtime, plain) for runtime in ONNX_RUNTIMES]
     variants += [Variant(FLOAT, runtime, path) for runtime, path in rewritten.items()]
-    makers = [*_list_tools(plain, _feed_samples(task, plain, notices)), *_list_own(task, rewritten)]
+    makers = [*_list_tools(task, plain, _feed_samples(task, plain, notices)), *_list_own(task, rewritten)]
     said: dict[str, None] = {}
     for maker in track(makers, f"{name}: forms", total=len(makers)):
         path = folder / f"{_slug(maker.form)}-{'-'.join(maker.runtimes)}{maker.suffix}"
@@ -117,7 +120,7 @@ def _rewrite(task: Int8Task, folder: Path) -> dict[str, Path]:
     from ..optimize.weights import describe_network, save_weights
 
     name = task.network.name
-    weights = folder / "weights.safetensors"
+    weights = folder / WEIGHTS
     save_weights(task.network.module.state_dict(), weights, describe_network(name, task.network))
     exported = export_onnx(weights, folder / "export.onnx", network=name, size=Size(*task.size), pair_count=1)
     simple = simplify_onnx(exported, folder / "simple.onnx", pair_count=1)
@@ -136,7 +139,7 @@ def _feed_samples(task: Int8Task, plain: Path, notices: list[str]) -> Samples:
     return list(feed_calibration(open_engine(plain, threads=task.threads), pairs, notices))
 
 
-def _list_tools(plain: Path, samples: Samples) -> list[_Maker]:
+def _list_tools(task: Int8Task, plain: Path, samples: Samples) -> list[_Maker]:
     from . import int8_tools as tools
 
     return [
@@ -145,16 +148,20 @@ def _list_tools(plain: Path, samples: Samples) -> list[_Maker]:
         _Maker("NNCF defaults", ("onnxruntime",), partial(tools.quantize_by_nncf, plain, samples)),
         _Maker("NNCF defaults", ("openvino",), partial(tools.quantize_ir_by_nncf, plain, samples), ".xml"),
         _Maker(
-            "neural-compressor defaults", ("onnxruntime",), partial(tools.quantize_by_neural_compressor, plain, samples)
+            "neural-compressor defaults",
+            ONNX_RUNTIMES,
+            partial(tools.quantize_by_neural_compressor, replace(task.network, size=task.size), plain, samples),
         ),
     ]
 
 
 def _list_own(task: Int8Task, rewritten: dict[str, Path]) -> Iterator[_Maker]:
-    """Yield vtopt's forms for each runtime, from the model that is rewritten for it."""
-    from ..optimize.int8.engines import ENGINES
+    """Yield vtopt's forms for each runtime, from the model that is rewritten for it, or from the weights beside it."""
+    from ..optimize.artifacts import Size
+    from ..optimize.int8.engines import ENGINES, TORCH_ENGINES
     from ..optimize.quantize import quantize_onnx
 
+    others = ENGINES.keys() - {"onnxruntime"}
     held_out = {"pairs": task.pairs, **({"pair_count": task.pair_count} if task.pairs else {})}
     static: dict[str, Any] = {"int8": True, "calibration_count": task.calibration_count, **held_out}
     budget = {"min_psnr": task.min_psnr, "time_budget": task.time_budget}
@@ -163,8 +170,12 @@ def _list_own(task: Int8Task, rewritten: dict[str, Path]) -> Iterator[_Maker]:
         ("vtopt int8 --fp16", {**static, "fp16": True}),
         (f"vtopt int8 --min-psnr {task.min_psnr:g}", {**static, **budget}),
         ("vtopt int8 --weight-only", {"int8": True, "weight_only": True, "pairs": task.pairs}),
-        *((f"vtopt int8 --engine {name}", {**static, "engine": name}) for name in ENGINES if name != "onnxruntime"),
+        *((f"vtopt int8 --engine {name}", {**static, "engine": name}) for name in sorted(others - TORCH_ENGINES)),
     ]
     for form, settings in chosen:
         for runtime, source in rewritten.items():
             yield _Maker(form, (runtime,), partial(quantize_onnx, source, **settings))
+    weights = next(iter(rewritten.values())).with_name(WEIGHTS)
+    for name in sorted(TORCH_ENGINES):
+        settings = {**static, "engine": name, "network": task.network.name, "size": Size(*task.size)}
+        yield _Maker(f"vtopt int8 --engine {name}", ONNX_RUNTIMES, partial(quantize_onnx, weights, **settings))

@@ -6,21 +6,21 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..optimize.errors import VtoptError
 from ..optimize.onnx_files import save_onnx
 from ..optimize.provenance import read_metadata
 from ..optimize.quiet import keep_quiet
 from .host import need
 
+if TYPE_CHECKING:
+    from ..optimize.networks import Network
+
 __all__ = [
-    "find_onnx_part",
     "quantize_by_neural_compressor",
     "quantize_by_nncf",
     "quantize_by_onnxruntime",
@@ -102,41 +102,25 @@ def _run_nncf(model: Any, samples: Samples) -> Any:
         return nncf.quantize.__wrapped__(model, nncf.Dataset(samples))
 
 
-def quantize_by_neural_compressor(plain: Path, samples: Samples, path: Path) -> None:
-    """Quantise with neural-compressor's defaults; raises VtoptError for versions without ONNX, as 3.x are."""
-    import onnx
+def quantize_by_neural_compressor(network: Network, plain: Path, samples: Samples, path: Path) -> None:
+    """Quantise the torch network with neural-compressor's defaults, and export that; `plain` says what it is of."""
+    import torch
 
-    need("neural_compressor")
-    if not find_onnx_part():
-        found = version("neural_compressor")
-        raise VtoptError(f"neural-compressor {found} quantises no ONNX; its last versions that do are 2.x")
-    tool, config = need("neural_compressor.quantization"), need("neural_compressor.config")
-    with _quiet():
-        loader = _Loader(samples)
-        made = tool.fit(str(plain), config.PostTrainingQuantConfig(), calib_dataloader=loader)
-        if made is None:
-            raise VtoptError("neural-compressor gives nothing back")
-        with tempfile.TemporaryDirectory(prefix="vtopt-inc-") as folder:
-            kept = Path(folder) / "int8.onnx"
-            made.save(str(kept))
-            save_onnx(onnx.load(kept), path, read_metadata(plain))
+    from ..optimize.artifacts import Size
+    from ..optimize.export import make_example, trace_dynamo
+    from ..optimize.int8.neural_compressor_engine import EXTRA, OPSET, export_graph, store_weights
 
-
-def find_onnx_part() -> bool:
-    """Tell whether the neural-compressor that is installed quantises ONNX."""
-    return find_spec("neural_compressor.quantization") is not None
-
-
-class _Loader:
-    """Batches of inputs and labels, as neural-compressor wants them."""
-
-    batch_size = 1
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-
-    def __iter__(self) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
-        return ((sample, 0) for sample in self._samples)
+    examples = [make_example(network, Size(*network.size), 1, seed) for seed in (0, 1)]
+    with _quiet(), torch.no_grad():
+        need("torchao.quantization.pt2e", extra=EXTRA)
+        tool: Any = need("neural_compressor.torch.quantization", extra=EXTRA)
+        graph = export_graph(network, examples)
+        prepared = tool.prepare(graph, tool.StaticQuantConfig(), example_inputs=examples[0])
+        for sample in samples:
+            prepared(*(torch.from_numpy(sample[spec.name]) for spec in network.inputs))
+        model = trace_dynamo(replace(network, module=tool.convert(prepared)), examples[0], OPSET)
+    store_weights(model)
+    save_onnx(model, path, read_metadata(plain))
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor
 
-__all__ = ["MAX_RELATIVE_DIFFERENCE", "export_onnx", "make_example", "trace_dynamo"]
+__all__ = ["MAX_RELATIVE_DIFFERENCE", "check_size", "export_onnx", "make_example", "trace_dynamo"]
 
 MAX_RELATIVE_DIFFERENCE = 1e-4
 """Largest difference to the torch network, as a share of the output's largest value."""
@@ -69,7 +69,7 @@ def export_onnx(
     """
     built = load_network(source, network)
     size = size or Size(*built.size)
-    _check_size(size, built, source)
+    check_size(size, built, source)
     notices: list[str] = []
     with new_output(output, "onnx", force=force) as temporary:
         model = _trace(built, size, opset, dynamic_batch, exporter, notices)
@@ -95,7 +95,8 @@ def export_onnx(
     return output
 
 
-def _check_size(size: Size, network: Network, source: Path) -> None:
+def check_size(size: Size, network: Network, source: Path) -> None:
+    """Raise InputError for a size that the network's pyramid cannot halve."""
     step = network.multiple_of
     if size.height % step or size.width % step:
         fitting = Size(*(max(step, round(side / step) * step) for side in size))

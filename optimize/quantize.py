@@ -18,6 +18,8 @@ from .artifacts import (
     PairCount,
     PairsFolder,
     Reads,
+    Size,
+    SizeOption,
     detect_kind,
     hash_artifact,
     new_output,
@@ -25,6 +27,7 @@ from .artifacts import (
 from .cpu_target import TargetName
 from .durations import parse_duration
 from .errors import InputError, UsageError, VtoptError
+from .export import check_size
 from .int8.engines import TORCH_ENGINES, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
@@ -80,6 +83,7 @@ def quantize_onnx(
         ),
     ] = None,
     network: NetworkName = None,
+    size: SizeOption = None,
     target: Annotated[
         TargetName | None, typer.Option(help="The CPU that int8 is for. Default: auto, this machine's.")
     ] = None,
@@ -122,11 +126,13 @@ def quantize_onnx(
         calibration_count=calibration_count,
         max_flow_px=max_flow_px,
         time_budget=time_budget,
+        size=size,
         source_kind=detect_kind(source),
     )
-    model, inherited = _load(source, engine, network)
+    model, inherited = _load(source, engine, network, size)
     settings: dict[str, Any] = {
         "network": network,
+        "size": size and str(size),
         "fp16": fp16,
         "int8": int8,
         "weight_only": weight_only,
@@ -174,12 +180,15 @@ def quantize_onnx(
                 Budget(min_psnr, max_flow_px),
                 NEVER if time_budget is None else Deadline(began + SEARCH_SHARE * time_budget),
                 network,
+                size,
             )
             made = _finish(build_int8(source, model, request, keep), fp16)
         else:
             made = _make_simple(model, fp16=fp16, weight_only=weight_only)
         save(made, temporary, {})
-        difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count, network=network)
+        difference = compare_artifacts(
+            source, temporary, pairs=pairs, pair_count=pair_count, network=network, size=size
+        )
         require_finite(difference, output)
         save(made, temporary, difference.to_figures())
     require_psnr(difference, min_psnr, output)
@@ -198,6 +207,7 @@ def check_settings(
     ranges: RangeMethod | Literal["auto"] | None = None,
     calibration_count: int | None = None,
     time_budget: float | None = None,
+    size: Size | None = None,
     source_kind: Kind | None = None,
     **_: Any,
 ) -> None:
@@ -220,6 +230,8 @@ def check_settings(
         raise UsageError(f"quantize: {' and '.join(named)} is for static int8: --int8 without --dynamic, --weight-only")
     if time_budget is not None and engine not in {None, "onnxruntime"}:
         raise UsageError(f"quantize: --time-budget is for engine onnxruntime; {engine} cannot be stopped in time")
+    if size and engine not in TORCH_ENGINES:
+        raise UsageError("quantize: --size is for weights; an ONNX model has its own")
     if engine in TORCH_ENGINES and source_kind == "onnx":
         raise UsageError(f"quantize: --engine {engine} quantises the torch network; give it the weights, not ONNX")
     if engine not in TORCH_ENGINES and source_kind in {"weights", "checkpoint"}:
@@ -229,11 +241,13 @@ def check_settings(
         )
 
 
-def _load(source: Path, engine: EngineName | None, network: str | None) -> tuple[Any, Metadata]:
+def _load(source: Path, engine: EngineName | None, network: str | None, size: Size | None) -> tuple[Any, Metadata]:
     """Return what the engine quantises, the torch network or a float32 ONNX model, and what its file says of it."""
     metadata = read_metadata(source)
     if engine in TORCH_ENGINES:
         built = load_network(source, network)
+        built = replace(built, size=size or Size(*built.size))
+        check_size(Size(*built.size), built, source)
         return built, metadata | describe_network(built.name, built)
     model = load_onnx(source)
     check_float32(model, source)

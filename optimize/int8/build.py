@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +52,8 @@ class Int8Request:
     deadline: Deadline = NEVER
     network: str | None = None
     """What weights are of, where they do not say it."""
+    size: tuple[int, int] | None = None
+    """That of a torch network's pictures, where it is not its own."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def build_int8(
 
     cpu, notices = resolve_target(request.target)
     engine = open_engine(source, network=request.network)
+    engine = replace(engine, size=request.size or engine.size)
     pairs, said = choose_calibration_pairs(request.pairs, engine.size, request.calibration_count, request.pair_count)
     notes = [*notices, *said]
     settings = {"engine": request.engine, "target": cpu.name}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-__all__ = ["quantize_neural_compressor"]
+__all__ = ["export_graph", "quantize_neural_compressor", "store_weights"]
 
 RANGES: Mapping[RangeMethod, str] = {"minmax": "minmax", "mse": "kl"}
 """What neural-compressor calls them. Its `kl` is torchao's histogram, which looks for the least squared error."""
@@ -86,7 +86,7 @@ def _quantize(network: Network, calibration: Iterator[Feeds], settings: Int8Sett
         excluded_precisions=["fp16", "bf16"],
     )
     with torch.no_grad():
-        graph = _export(network, examples)
+        graph = export_graph(network, examples)
         _write_out_batch_norms(graph)
         chosen = _choose_convolutions(graph, settings.float_nodes)
         marks = _mark_outputs(graph, chosen, fuse_relu=not settings.target.signed_activations)
@@ -98,11 +98,12 @@ def _quantize(network: Network, calibration: Iterator[Feeds], settings: Int8Sett
             prepared(*(torch.from_numpy(feeds[spec.name]) for spec in network.inputs))
         converted = tool.convert(prepared)
         model = trace_dynamo(replace(network, module=converted), examples[0], OPSET)
-    _store_weights(model)
+    store_weights(model)
     return model
 
 
-def _export(network: Network, examples: list[tuple[Tensor, ...]]) -> GraphModule:
+def export_graph(network: Network, examples: list[tuple[Tensor, ...]]) -> GraphModule:
+    """Return the graph that neural-compressor quantises."""
     from ..repeat_interleave import exportable_repeat_interleave
 
     with exportable_repeat_interleave(network.module, examples):
@@ -225,7 +226,7 @@ def _take_seven_bits(prepared: GraphModule) -> None:
             observer.quant_min, observer.quant_max = SEVEN_BITS
 
 
-def _store_weights(model: ModelProto) -> None:
+def store_weights(model: ModelProto) -> None:
     """Compute once what is quantised of constants: torch leaves some of it, and a clip of each, to the run time."""
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator

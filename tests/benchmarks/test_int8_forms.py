@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from vtopt.benchmarks import int8_forms, int8_tools
 from vtopt.benchmarks.int8_figures import Int8Group, measure_network, scale_psnr
 from vtopt.benchmarks.int8_forms import FLOAT, Int8Task, open_compared_pairs
 from vtopt.benchmarks.network_forms import PLAIN
-from vtopt.optimize.errors import BudgetError, VtoptError
+from vtopt.benchmarks.plain_warp import export_plainly
+from vtopt.optimize.errors import BudgetError
 from vtopt.optimize.weights import load_network
 
 SIZE = (64, 48)
@@ -47,6 +50,7 @@ def group(small_checkpoint: Path) -> Int8Group:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(int8_forms, "_list_own", _make_half)
         patch.setattr(int8_tools, "quantize_by_onnxruntime", _fail)
+        patch.setattr(int8_tools, "quantize_by_neural_compressor", _fail)  # has a test of its own
         return measure_network(task)
 
 
@@ -96,9 +100,15 @@ def test_compared_pairs_are_not_those_of_calibration_or_search(small_checkpoint:
     assert [pair.name for pair in pairs] == ["drawn-001000", "drawn-001001"]
 
 
-def test_neural_compressor_without_onnx_says_so(tmp_path: Path) -> None:
-    pytest.importorskip("neural_compressor")
-    if int8_tools.find_onnx_part():
-        pytest.skip("this neural-compressor quantises ONNX")
-    with pytest.raises(VtoptError, match="quantises no ONNX"):
-        int8_tools.quantize_by_neural_compressor(tmp_path / "plain.onnx", [], tmp_path / "int8.onnx")
+def test_neural_compressor_quantises_the_plain_network(small_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torchao.quantization.pt2e")
+    network = replace(load_network(small_checkpoint), size=SIZE)
+    plain = export_plainly(network, tmp_path / "plain.onnx", SIZE)
+    sample = {spec.name: np.zeros((1, spec.channels, *SIZE), np.float32) for spec in network.inputs}
+    int8_tools.quantize_by_neural_compressor(network, plain, [sample], tmp_path / "int8.onnx")
+    model = onnx.load(tmp_path / "int8.onnx")
+    stored = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
+    nodes = model.graph.node
+    weights = {n.output[0] for n in nodes if n.op_type == "DequantizeLinear" and n.input[0] in stored}
+    assert weights
+    assert all(node.input[1] in weights for node in nodes if node.op_type == "Conv")

@@ -16,11 +16,14 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vtopt.optimize.artifacts import Size
 from vtopt.optimize.cpu_target import TARGETS
 from vtopt.optimize.errors import InputError, MissingExtraError, UsageError
 from vtopt.optimize.int8 import Int8Settings
 from vtopt.optimize.int8.neural_compressor_engine import quantize_neural_compressor
 from vtopt.optimize.networks import InputSpec, Network
+from vtopt.optimize.provenance import read_history
+from vtopt.optimize.quantize import quantize_onnx
 from vtopt.optimize.warp import find_warps, list_grid_nodes, name_nodes
 
 pytest.importorskip("torchao.quantization.pt2e")
@@ -193,3 +196,40 @@ def test_without_torchao_the_extra_is_named(network: Network, monkeypatch: pytes
 def test_nothing_is_printed(network: Network, capfd: pytest.CaptureFixture[str]) -> None:
     quantize_neural_compressor(network, _make_feeds(1), SETTINGS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_quantize_takes_weights_and_says_what_it_did(
+    small_checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "int8.onnx"
+    settings: dict[str, Any] = {"int8": True, "engine": "neural-compressor"}
+    quantize_onnx(small_checkpoint, output, **settings, size=Size(64, 48), calibration_count=2, pair_count=1)
+    record = read_history(output)[-1]
+    assert (record.settings["engine"], record.settings["size"]) == ("neural-compressor", "64x48")
+    assert (record.figures["ranges"], record.figures["calibrated_on_pairs"]) == ("mse", 2)
+    assert record.figures["convolutions_float"] == 3 * 2  # 3 flow heads for each of 2 levels
+    assert record.figures["convolutions_int8"] > record.figures["convolutions_float"]
+    assert "WARNING" not in capfd.readouterr().err
+
+
+def test_the_source_must_fit_the_engine(small_checkpoint: Path, small_onnx: Path, tmp_path: Path) -> None:
+    output = tmp_path / "int8.onnx"
+    with pytest.raises(UsageError, match="give it the weights, not ONNX"):
+        quantize_onnx(small_onnx, output, int8=True, engine="neural-compressor")
+    for settings in ({"int8": True}, {"fp16": True}, {"int8": True, "dynamic": True}, {"int8": True, "engine": "nncf"}):
+        with pytest.raises(UsageError, match="weights are for --int8 --engine neural-compressor"):
+            quantize_onnx(small_checkpoint, output, **settings)
+    with pytest.raises(UsageError, match="--size is for weights"):
+        quantize_onnx(small_onnx, output, int8=True, size=Size(64, 48))
+
+
+def test_smooth_quant_has_nothing_for_convolutions() -> None:
+    """It needs Intel's extension for PyTorch and lists linear layers alone; a version that can do more fails this."""
+    from neural_compressor.torch.quantization import SmoothQuantConfig, prepare
+
+    convolution = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    with pytest.raises(ImportError, match="intel_extension_for_pytorch"):
+        prepare(convolution, SmoothQuantConfig(), example_inputs=(torch.zeros(1, 3, 8, 8),))
+    SmoothQuantConfig.register_supported_configs()
+    kinds = [kind for entry in SmoothQuantConfig.supported_configs for kind in entry.operators]
+    assert kinds == [nn.Linear]
