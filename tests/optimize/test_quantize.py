@@ -241,6 +241,10 @@ def test_int8_of_a_network(small_onnx: Path, output: Path) -> None:
     [
         pytest.param({"fp16": True, "target": "avx2"}, id="a target for float16"),
         pytest.param({"int8": True, "dynamic": True, "calibration_count": 4}, id="dynamic with calibration"),
+        pytest.param({"int8": True, "source_kind": "weights"}, id="weights for an engine that reads ONNX"),
+        pytest.param(
+            {"int8": True, "engine": "neural-compressor", "source_kind": "onnx"}, id="ONNX for one that reads weights"
+        ),
     ],
 )
 def test_settings_at_odds_are_refused(settings: dict[str, Any]) -> None:
