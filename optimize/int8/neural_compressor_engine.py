@@ -81,7 +81,7 @@ def _quantize(network: Network, calibration: Iterator[Feeds], settings: Int8Sett
     tool: Any = need("neural_compressor.torch.quantization", extra=EXTRA)
     config = tool.StaticQuantConfig(
         act_dtype="int8" if settings.target.signed_activations else "uint8",
-        act_sym=settings.target.signed_activations,
+        act_sym=False,
         act_algo=RANGES[settings.ranges],
         excluded_precisions=["fp16", "bf16"],
     )
@@ -89,7 +89,7 @@ def _quantize(network: Network, calibration: Iterator[Feeds], settings: Int8Sett
         graph = export_graph(network, examples)
         _write_out_batch_norms(graph)
         chosen = _choose_convolutions(graph, settings.float_nodes)
-        marks = _mark_outputs(graph, chosen, fuse_relu=not settings.target.signed_activations)
+        marks = _mark_outputs(graph, chosen)
         prepared = tool.prepare(graph, config, example_inputs=examples[0])
         _drop_observers(prepared, chosen, marks)
         if settings.target.reduce_range:
@@ -171,21 +171,20 @@ def _is_convolution(node: Node) -> bool:
     return node.op == "call_function" and "conv" in str(node.target)
 
 
-def _mark_outputs(graph: GraphModule, chosen: Collection[str], *, fuse_relu: bool) -> set[str]:
+def _mark_outputs(graph: GraphModule, chosen: Collection[str]) -> set[str]:
     """Put behind each chosen convolution a node that changes no number and whose input torchao quantises.
 
-    A ReLU may lie between where the range is unsigned, as onnxruntime drops it then.
+    A ReLU may lie between: onnxruntime drops it where the range begins at zero.
     """
     import torch
 
     aten = torch.ops.aten
-    relus = {aten.relu.default, aten.relu_.default} if fuse_relu else set()
     marks = set()
     for node in list(graph.graph.nodes):
         if node.name not in chosen:
             continue
         made = node
-        for fused in ({aten.batch_norm.default}, relus):
+        for fused in ({aten.batch_norm.default}, {aten.relu.default, aten.relu_.default}):
             readers = list(made.users)
             if len(readers) == 1 and readers[0].target in fused:
                 made = readers[0]

@@ -109,14 +109,11 @@ def _run(
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    signed = settings.target.signed_activations
     left = [node.name for node in model.graph.node if node.name not in chosen and not node.name.startswith(MARK)]
     parameters = AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix.ENABLE if settings.target.reduce_range else nncf.OverflowFix.DISABLE,
         disable_bias_correction=True,
-        activations_quantization_params=QuantizationParameters(
-            mode=QuantizationScheme.SYMMETRIC if signed else QuantizationScheme.ASYMMETRIC
-        ),
+        activations_quantization_params=QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC),
         activations_range_estimator_params=getattr(RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]),
     )
     with keep_quiet():
@@ -158,21 +155,17 @@ def _drop_marks(model: ModelProto) -> None:
 def _unify_signs(model: ModelProto, signed: bool) -> None:
     """Make every activation int8, or every one uint8: onnxruntime fuses no convolution that reads one, makes the other.
 
-    NNCF has int8 where numbers below zero occur, else uint8. To uint8 the zero point moves by 128, and the numbers
-    stand for what they stood for; to int8, whose zero point is 0, the step doubles.
+    NNCF has int8 where numbers below zero occur, else uint8. The zero point moves by 128, and the numbers stand for
+    what they stood for.
     """
     from onnx import numpy_helper
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    wanted, shift = (np.int8, -128) if signed else (np.uint8, 128)
     for node in model.graph.node:
         if node.op_type != "QuantizeLinear":
             continue
-        scale, zero = (numpy_helper.to_array(tensors[name]) for name in node.input[1:3])
-        if zero.dtype == (np.int8 if signed else np.uint8):
-            continue
-        if signed:
-            scale, zero = (scale * (255 / 127)).astype(np.float32), np.zeros_like(zero, np.int8)
-        else:
-            zero = (zero.astype(np.int16) + 128).astype(np.uint8)
-        for name, values in zip(node.input[1:3], (scale, zero), strict=True):
-            tensors[name].CopyFrom(numpy_helper.from_array(values, name))
+        tensor = tensors[node.input[2]]
+        zero = numpy_helper.to_array(tensor)
+        if zero.dtype != wanted:
+            tensor.CopyFrom(numpy_helper.from_array((zero.astype(np.int16) + shift).astype(wanted), tensor.name))

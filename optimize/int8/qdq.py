@@ -47,12 +47,13 @@ class QuantizedWeight(NamedTuple):
 
 
 def make_grid(found: Range, target: CpuTarget) -> Grid:
-    """Return the numbers of an activation: unsigned over the range, or signed and symmetric, as the target has it."""
-    if target.signed_activations:
-        step = max(-found.low, found.high) / 127
-        return Grid(np.float32(step or 1.0), np.int8(0))
+    """Return the numbers of an activation: 256 steps over the range, unsigned or signed as the target has it.
+
+    What is never below zero begins at the least number, so that onnxruntime may drop a Relu before it.
+    """
     step = (found.high - found.low) / 255 or 1.0
-    return Grid(np.float32(step), np.uint8(np.clip(round(-found.low / step), 0, 255)))
+    zero = int(np.clip(round(-found.low / step), 0, 255))
+    return Grid(np.float32(step), np.int8(zero - 128) if target.signed_activations else np.uint8(zero))
 
 
 def quantize_weight(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Unit", "find_units", "list_tensors"]
 
 FUSED_OPS = frozenset({"Relu"})
-"""What cuts off below zero costs an unsigned range nothing: its output is quantised in place of the convolution's."""
+"""What cuts off below zero costs a range that begins there nothing: its output is quantised, not the convolution's."""
 
 
 @dataclass(frozen=True)
