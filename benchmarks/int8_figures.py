@@ -17,7 +17,7 @@ from ..optimize.progress import track
 from .engines import Engine, open_engine
 from .feeds import feed_pair, take_picture
 from .host import take_reason
-from .int8_forms import FLOAT, Int8Task, make_int8_forms, open_compared_pairs
+from .int8_forms import FLOAT, Int8Task, choose_samples, make_int8_forms, open_compared_pairs
 from .latency import Latency, count_rounds, measure_latency
 from .network_forms import PLAIN, Variant, build_seeded
 from .quality import DATA_RANGE, PictureScores, compare_pictures, summarize_quality
@@ -278,7 +278,7 @@ def _make_row(
         "runs": timing.runs,
         "warmup": timing.warmup,
         "pairs": pairs,
-        "calibrated on": task.calibration_count,
+        "calibrated on": len(choose_samples(task)[0]),
         "pairs from": "drawn pairs" if task.pairs is None else task.pairs.name,
         "picture size": f"{task.size[0]}x{task.size[1]}",
     }

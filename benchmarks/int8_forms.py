@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..optimize.networks import Network
     from .int8_tools import Samples
 
-__all__ = ["FLOAT", "Int8Task", "make_int8_forms", "open_compared_pairs"]
+__all__ = ["FLOAT", "Int8Task", "choose_samples", "make_int8_forms", "open_compared_pairs"]
 
 FLOAT = "vtopt fp32"
 """Exported and rewritten by vtopt for each runtime: what is quantised, and whose pictures all others are held to."""
@@ -62,6 +62,13 @@ def open_compared_pairs(task: Int8Task) -> Sequence[Pair]:
     from ..optimize.data.pairs import open_pairs
 
     return open_pairs(task.pairs, task.size, task.pair_count, seed=COMPARED_SEED if task.pairs is None else 0)
+
+
+def choose_samples(task: Int8Task) -> tuple[Sequence[Pair], tuple[str, ...]]:
+    """Return the pairs that all forms are calibrated on, and what is to be said of them."""
+    from ..optimize.int8.pairs import choose_calibration_pairs
+
+    return choose_calibration_pairs(task.pairs, task.size, task.calibration_count, task.pair_count)
 
 
 def make_int8_forms(task: Int8Task, folder: Path, notices: list[str]) -> list[Variant]:
@@ -132,9 +139,9 @@ def _rewrite(task: Int8Task, folder: Path) -> dict[str, Path]:
 
 def _feed_samples(task: Int8Task, plain: Path, notices: list[str]) -> Samples:
     """Return what the plain model is fed in calibration: the pairs that vtopt's own int8 is calibrated on."""
-    from ..optimize.int8.pairs import choose_calibration_pairs, feed_calibration
+    from ..optimize.int8.pairs import feed_calibration
 
-    pairs, said = choose_calibration_pairs(task.pairs, task.size, task.calibration_count, task.pair_count)
+    pairs, said = choose_samples(task)
     notices += said
     return list(feed_calibration(open_engine(plain, threads=task.threads), pairs, notices))
 

@@ -84,7 +84,7 @@ def _list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
     return {
         "pairs": f"{join('pairs')} from {join('pairs from')}",
-        "calibrated on": f"{join('calibrated on')} others",
+        "calibrated on": join("calibrated on"),
         "size": join("picture size"),
         "runs": f"{join('runs')} in turns after {join('warmup')} of warm-up",
         "threads": join("threads"),

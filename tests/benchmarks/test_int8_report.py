@@ -43,7 +43,7 @@ def test_format_int8_puts_notices_first_and_conditions_last() -> None:
     text = format_int8([GROUP])
     assert text.startswith("- **one: NNCF defaults is left out**\n\n| network |")
     last = text.splitlines()[-1]
-    assert "pairs 4 from my_pairs, calibrated on 16 others, size 64x48, runs 2 in turns after 3 of warm-up" in last
+    assert "pairs 4 from my_pairs, calibrated on 16, size 64x48, runs 2 in turns after 3 of warm-up" in last
     assert ", nncf " in last
 
 
