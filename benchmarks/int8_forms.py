@@ -150,7 +150,7 @@ def _list_tools(task: Int8Task, plain: Path, samples: Samples) -> list[_Maker]:
     from . import int8_tools as tools
 
     return [
-        _Maker("mission", ONNX_RUNTIMES, partial(tools.quantize_mission, plain, samples)),
+        _Maker("onnxruntime per tensor", ONNX_RUNTIMES, partial(tools.quantize_per_tensor, plain, samples)),
         _Maker("onnxruntime defaults", ONNX_RUNTIMES, partial(tools.quantize_by_onnxruntime, plain, samples)),
         _Maker("NNCF defaults", ("onnxruntime",), partial(tools.quantize_by_nncf, plain, samples)),
         _Maker("NNCF defaults", ("openvino",), partial(tools.quantize_ir_by_nncf, plain, samples), ".xml"),

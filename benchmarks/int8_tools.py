@@ -25,14 +25,14 @@ __all__ = [
     "quantize_by_nncf",
     "quantize_by_onnxruntime",
     "quantize_ir_by_nncf",
-    "quantize_mission",
+    "quantize_per_tensor",
 ]
 
 Samples = Sequence[Mapping[str, np.ndarray]]
 """What a model is fed for each calibration pair."""
 
 
-def quantize_mission(plain: Path, samples: Samples, path: Path) -> None:
+def quantize_per_tensor(plain: Path, samples: Samples, path: Path) -> None:
     """Quantise every operation per tensor, as is: uint8 activations, int8 weights, ranges from least to largest."""
     tool = need("onnxruntime.quantization")
     _quantize_static(
@@ -108,7 +108,7 @@ def quantize_by_neural_compressor(network: Network, plain: Path, samples: Sample
 
     from ..optimize.artifacts import Size
     from ..optimize.export import make_example, trace_dynamo
-    from ..optimize.int8.neural_compressor_engine import EXTRA, OPSET, export_graph, store_weights
+    from ..optimize.int8.neural_compressor_engine import EXTRA, OPSET, export_graph, fold_weights
 
     examples = [make_example(network, Size(*network.size), 1, seed) for seed in (0, 1)]
     with _quiet(), torch.no_grad():
@@ -119,7 +119,7 @@ def quantize_by_neural_compressor(network: Network, plain: Path, samples: Sample
         for sample in samples:
             prepared(*(torch.from_numpy(sample[spec.name]) for spec in network.inputs))
         model = trace_dynamo(replace(network, module=tool.convert(prepared)), examples[0], OPSET)
-    store_weights(model)
+    fold_weights(model)
     save_onnx(model, path, read_metadata(plain))
 
 

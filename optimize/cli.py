@@ -10,7 +10,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .artifacts import AnyIn, Force, NetworkName, OnnxIn, PairCount, PairsFolder, Size, SizeOption, write_picture
+from .artifacts import (
+    AnyIn,
+    Force,
+    NetworkName,
+    OnnxIn,
+    PairCount,
+    PairsFolder,
+    Size,
+    SizeOption,
+    detect_kind,
+    write_picture,
+)
 from .console import print_error, print_json, print_notice, print_step
 from .cpu_target import TargetName
 from .durations import parse_duration
@@ -38,6 +49,8 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads a runtime may 
 ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
 
 INTERRUPTED = 130
+RESUMING = ("run", "train", "sensitivity", "quantize")
+RESUMED = "; what was finished is kept; the same command goes on from there"
 """The exit code that Typer gives an interruption."""
 
 EXAMPLES = {
@@ -74,8 +87,9 @@ def _announce_loss(source: Path, output: Path) -> None:
     """Say, before anything else, where a file came out slower or larger than the one it was made from."""
     from ..benchmarks.latency import find_losses
 
-    for loss in find_losses(source, output):
-        print_notice(loss)
+    if detect_kind(source) == "onnx":  # what was made of weights has no parent on onnxruntime
+        for loss in find_losses(source, output):
+            print_notice(loss)
 
 
 def _add_steps() -> None:
@@ -280,7 +294,7 @@ def int8_command(
 ) -> None:
     """Compare int8 as vtopt makes it with what other tools make: size, time, pictures and flow.
 
-    Others quantise the plain export: all of it per tensor ("mission"), and with the defaults of onnxruntime,
+    Others quantise the plain export: all of it per tensor by onnxruntime, and with the defaults of onnxruntime,
     NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
     """
     from ..benchmarks.csv_files import check_csv
@@ -481,7 +495,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print_error("interrupted; what was finished is kept; the same command goes on from there")
+            print_error("interrupted" + (RESUMED if {*RESUMING}.intersection(sys.argv[1:2]) else ""))
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +29,7 @@ from .cpu_target import TargetName
 from .durations import parse_duration
 from .errors import InputError, UsageError, VtoptError
 from .export import check_size
-from .int8.engines import TORCH_ENGINES, EngineName
+from .int8.engines import ENGINE_RANGES, TORCH_ENGINES, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
 from .onnx_files import load_onnx, save_onnx
@@ -47,7 +48,8 @@ DYNAMIC_NOTICE = (
     "dynamic int8 is for size: it loads everywhere, and is slower than float32; "
     "for speed use static int8 (no --dynamic)"
 )
-NOTHING_NOTICE = "nothing was quantised: the model has no convolutions beside the flow heads of its warps"
+NOTHING_NOTICE = "nothing was quantised: every convolution makes a warp's grid, or has weights that are computed"
+ALL_FLOAT_NOTICE = "nothing was quantised: only the float32 model keeps this budget"
 
 INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
 SEARCH_SHARE = 0.8
@@ -94,10 +96,11 @@ def quantize_onnx(
     ] = None,
     pair_count: PairCount = 4,
     min_psnr: Annotated[
-        float | None, typer.Option(help="Least PSNR to the input in dB, median. Int8 keeps float what breaks it.")
+        float | None,
+        typer.Option(min=0, help="Least PSNR to the input in dB, median. vtopt's int8 keeps it."),
     ] = None,
     max_flow_px: Annotated[
-        float | None, typer.Option(help="Furthest that warps may sample elsewhere, in pixels, median.")
+        float | None, typer.Option(min=0, help="Furthest that warps may sample elsewhere, in pixels, median.")
     ] = None,
     time_budget: Annotated[
         float | None,
@@ -124,6 +127,7 @@ def quantize_onnx(
         target=target,
         ranges=ranges,
         calibration_count=calibration_count,
+        min_psnr=min_psnr,
         max_flow_px=max_flow_px,
         time_budget=time_budget,
         size=size,
@@ -151,7 +155,9 @@ def quantize_onnx(
 
     def save(made: Made, path: Path, compared: Mapping[str, Any]) -> None:
         counts = _count_convolutions(made.model)
-        nothing = (NOTHING_NOTICE,) if static and not counts["convolutions_int8"] else ()
+        nothing: tuple[str, ...] = ()
+        if static and not counts["convolutions_int8"]:
+            nothing = (ALL_FLOAT_NOTICE if made.figures.get("float_for_the_budget") else NOTHING_NOTICE,)
         metadata = add_record(
             inherited,
             "quantize",
@@ -168,7 +174,8 @@ def quantize_onnx(
 
     with new_output(output, "onnx", force=force or _is_unfinished(output, source, settings)) as temporary:
         if static:
-            from .int8.build import CALIBRATION_COUNT, Int8Request, build_int8
+            from .int8.build import build_int8
+            from .int8.request import CALIBRATION_COUNT, Int8Request
 
             request = Int8Request(
                 engine or "onnxruntime",
@@ -206,6 +213,8 @@ def check_settings(
     target: TargetName | None = None,
     ranges: RangeMethod | Literal["auto"] | None = None,
     calibration_count: int | None = None,
+    min_psnr: float | None = None,
+    max_flow_px: float | None = None,
     time_budget: float | None = None,
     size: Size | None = None,
     source_kind: Kind | None = None,
@@ -230,6 +239,14 @@ def check_settings(
         raise UsageError(f"quantize: {' and '.join(named)} is for static int8: --int8 without --dynamic, --weight-only")
     if time_budget is not None and engine not in {None, "onnxruntime"}:
         raise UsageError(f"quantize: --time-budget is for engine onnxruntime; {engine} cannot be stopped in time")
+    for name, limit in (("--min-psnr", min_psnr), ("--max-flow-px", max_flow_px)):
+        if limit is not None and not (limit >= 0 and math.isfinite(limit)):
+            raise UsageError(f"quantize: {name} {limit:g} is no limit; give a number from 0 up")
+    if max_flow_px is not None and engine in TORCH_ENGINES:
+        raise UsageError(f"quantize: --max-flow-px compares two ONNX models, and --engine {engine} starts from weights")
+    if engine is not None and ranges not in {None, "auto", *ENGINE_RANGES[engine]}:
+        known = ", ".join(ENGINE_RANGES[engine])
+        raise UsageError(f"quantize: --engine {engine} has no ranges by {ranges}; it takes {known}")
     if size and engine not in TORCH_ENGINES:
         raise UsageError("quantize: --size is for weights; an ONNX model has its own")
     if engine in TORCH_ENGINES and source_kind == "onnx":

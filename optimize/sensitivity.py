@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from .cpu_target import TargetName, resolve_target
 from .data.pairs import open_pairs
 from .errors import InputError, OutputError
-from .int8.build import CALIBRATION_COUNT, Int8Request, list_float_ops, open_known, pick_ranges
+from .int8.build import list_float_ops, pick_ranges
 from .int8.mixtures import Mixtures, Score, open_mixtures
 from .int8.pairs import choose_calibration_pairs, feed_calibration
+from .int8.request import CALIBRATION_COUNT, Int8Request
 from .int8.settings import RangeMethod
 from .int8.static import Calibrated, calibrate_model
 from .onnx_files import load_onnx
@@ -124,11 +125,9 @@ def measure_sensitivity(
             f"{source}: every convolution makes a warp's grid or has weights that are computed, and stays float: "
             "there is nothing to measure"
         )
-    seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
-    known = open_known(source, request, engine.size, cpu.name, seen)
-    method, psnr = pick_ranges(request, engine, calibrated, cpu, chosen[: max(seen, 1)], known)
-    found = calibrated.find_ranges(method)
-    mixtures = open_mixtures(engine, calibrated, found, cpu, compared, known)
+    picked = pick_ranges(source, request, engine, calibrated, cpu, chosen)
+    found = calibrated.find_ranges(picked.method)
+    mixtures = open_mixtures(engine, calibrated, found, cpu, compared, picked.known)
     scores, together = _measure_each(mixtures, say)
     if not any(math.isfinite(score.error) for score in scores.values()):
         raise InputError(f"{source}: its pictures hold NaN on the pairs compared on; see vtopt verify")
@@ -143,10 +142,8 @@ def measure_sensitivity(
         "model": str(source),
         "pictures": "drawn" if pairs is None else str(pairs),
         "compared_on_pairs": len(compared),
-        "calibrated_on_pairs": seen,
         "target": cpu.name,
-        "ranges": method,
-        **psnr,
+        **picked.figures,
         "error_of_all_to_sum": round(together.error / total, 3) if total and math.isfinite(together.error) else None,
         **timing,
     }

@@ -65,6 +65,7 @@ def search_budget(
         return search.best
     groups = rank_units(mixtures, deadline.share(RANKING_SHARE))
     search.best.ranking = groups
+    search.best.finished = len(groups) == len(mixtures.units)  # else a deadline joined some, or cut them off
     order = _order_groups(groups, macs, budget, mixtures)
     search.bisect(order, _predict(groups, order, budget, search.best.score))
     if search.best.holds:

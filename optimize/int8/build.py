@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..artifacts import hash_artifact
-from ..cpu_target import CpuTarget, TargetName, detect_target, resolve_target
-from ..data.pairs import hash_pairs, open_pairs
-from ..provenance import list_versions
+from ..cpu_target import CpuTarget, resolve_target
+from ..data.pairs import open_pairs
+from ..errors import InputError
 from .budget import Choice, search_budget
 from .choice import choose_range_method
-from .engines import AUTO_RANGES, EngineName, load_engine
-from .limits import NEVER, Budget, Deadline
-from .measurements import Measurements, open_measurements
+from .engines import AUTO_RANGES, load_engine
+from .limits import Budget
+from .measurements import Measurements
 from .mixtures import Score, open_mixtures
 from .pairs import choose_calibration_pairs, feed_calibration
+from .request import Int8Request, open_known
 from .settings import Int8Settings, RangeMethod
 from .static import Calibrated, calibrate_model
 
@@ -29,31 +29,12 @@ if TYPE_CHECKING:
     from ...benchmarks.engines import Engine
     from ..data.pairs import Pair
 
-__all__ = ["Int8Request", "Made", "build_int8", "list_float_ops", "open_known", "pick_ranges"]
+__all__ = ["Made", "build_int8", "list_float_ops", "pick_ranges"]
 
-CALIBRATION_COUNT = 16
 CALIBRATION_SHARE = 0.25
 """Of a time budget, calibration may take so much."""
 FLOAT_OPS = ("ConvTranspose", "Gemm", "MatMul")
 """These compute too, and stay float: only convolutions are quantised."""
-
-
-@dataclass(frozen=True)
-class Int8Request:
-    """What the user asked of static int8."""
-
-    engine: EngineName = "onnxruntime"
-    target: TargetName = "auto"
-    ranges: RangeMethod | Literal["auto"] = "auto"
-    pairs: Path | None = None
-    calibration_count: int = CALIBRATION_COUNT
-    pair_count: int = 4
-    budget: Budget = field(default_factory=Budget)
-    deadline: Deadline = NEVER
-    network: str | None = None
-    """What weights are of, where they do not say it."""
-    size: tuple[int, int] | None = None
-    """That of a torch network's pictures, where it is not its own."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +67,29 @@ def build_int8(
     settings = {"engine": request.engine, "target": cpu.name}
     feeds = feed_calibration(engine, pairs, notes, request.deadline.share(CALIBRATION_SHARE))
     if request.engine != "onnxruntime":
+        if request.budget != Budget():
+            notes.append(f"the budget was checked only: engine {request.engine} does not search for what keeps it")
         method: RangeMethod = AUTO_RANGES[request.engine] if request.ranges == "auto" else request.ranges
         made = load_engine(request.engine)(model, feeds, Int8Settings(cpu, method))
         notes += list_float_ops(made)
         return Made(made, settings, {"calibrated_on_pairs": len(pairs), "ranges": method}, tuple(notes))
     notes += list_float_ops(model)
     calibrated = calibrate_model(model, feeds)
-    seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
-    known = open_known(source, request, engine.size, cpu.name, seen)
-    method, psnr = pick_ranges(request, engine, calibrated, cpu, pairs[: max(seen, 1)], known)
-    ranges = calibrated.find_ranges(method)
-    figures = {"calibrated_on_pairs": seen, "ranges": method, **psnr}
+    picked = pick_ranges(source, request, engine, calibrated, cpu, pairs)
+    ranges = calibrated.find_ranges(picked.method)
 
     def make(float_units: Collection[str], more: Mapping[str, Any]) -> Made:
-        return Made(calibrated.write(ranges, cpu, float_units), settings, {**figures, **more}, tuple(notes))
+        return Made(calibrated.write(ranges, cpu, float_units), settings, {**picked.figures, **more}, tuple(notes))
 
     if request.budget == Budget() or not calibrated.units:
         return make((), {})
     macs = count_unit_macs(calibrated)
     compared = open_pairs(request.pairs, engine.size, request.pair_count)
-    mixtures = open_mixtures(engine, calibrated, ranges, cpu, compared, known)
+    mixtures = open_mixtures(engine, calibrated, ranges, cpu, compared, picked.known)
+    if request.budget.max_flow_px is not None and mixtures.measure(()).flow_px is None:
+        raise InputError(
+            f"{source}: has no warps whose shift can be measured, and a limit to it; give --min-psnr alone"
+        )
     choice = search_budget(
         mixtures,
         macs,
@@ -118,39 +102,33 @@ def build_int8(
     return make(choice.float_units, describe_choice(choice, macs))
 
 
+class Picked(NamedTuple):
+    """A range method, what is to be said of it, and what was measured with it before."""
+
+    method: RangeMethod
+    figures: Mapping[str, Any]
+    known: Measurements
+
+
 def pick_ranges(
-    request: Int8Request,
-    engine: Engine,
-    calibrated: Calibrated,
-    cpu: CpuTarget,
-    pairs: Sequence[Pair],
-    known: Measurements,
-) -> tuple[RangeMethod, dict[str, Any]]:
-    """Return the request's range method, for auto the one that is best on `pairs`, and what was measured of each."""
-    if request.ranges != "auto" or not calibrated.units:
-        return "minmax" if request.ranges == "auto" else request.ranges, {}
-    deadline = request.deadline.share(CALIBRATION_SHARE)
-    method, psnr = choose_range_method(engine, calibrated, cpu, pairs, known, deadline)
-    return method, {"ranges_psnr_db": psnr}
+    source: Path, request: Int8Request, engine: Engine, calibrated: Calibrated, cpu: CpuTarget, pairs: Sequence[Pair]
+) -> Picked:
+    """Return the request's range method, for auto the one that is best on `pairs`, those calibrated on."""
+    seen = max((histogram.samples for histogram in calibrated.histograms.values()), default=0)
+    figures: dict[str, Any] = {"calibrated_on_pairs": seen}
 
+    def open_measured(ranges: str) -> Measurements:
+        return open_known(source, request, engine.size, cpu, seen, ranges)
 
-def open_known(
-    source: Path, request: Int8Request, size: tuple[int, int], target: str, calibrated_on: int
-) -> Measurements:
-    """Open what was measured of this model with these pairs and settings, on such a machine."""
-    return open_measurements(
-        {
-            "source": hash_artifact(source),
-            "compared": hash_pairs(request.pairs, size, request.pair_count),
-            "calibration": hash_pairs(request.pairs, size, None if request.pairs else request.calibration_count),
-            "calibrated_on": calibrated_on,
-            "held_out": request.pair_count,
-            "target": target,
-            "ranges": request.ranges,
-            "machine": detect_target(),
-            "versions": list_versions(),
-        }
-    )
+    method: RangeMethod = "minmax" if request.ranges == "auto" else request.ranges
+    if request.ranges == "auto" and calibrated.units:
+        deadline = request.deadline.share(CALIBRATION_SHARE)
+        tried = pairs[: max(seen, 1)]
+        method, figures["ranges_psnr_db"] = choose_range_method(
+            engine, calibrated, cpu, tried, open_measured("auto"), deadline
+        )
+    # The method's own: a choice that was cut short may fall on another one the next time.
+    return Picked(method, figures | {"ranges": method}, open_measured(method))
 
 
 def list_float_ops(model: ModelProto) -> list[str]:

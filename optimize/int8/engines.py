@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from .calibration import Feeds
 
-__all__ = ["AUTO_RANGES", "ENGINES", "TORCH_ENGINES", "EngineName", "load_engine"]
+__all__ = ["AUTO_RANGES", "ENGINES", "ENGINE_RANGES", "TORCH_ENGINES", "EngineName", "load_engine"]
 
 EngineName = Literal["onnxruntime", "nncf", "neural-compressor"]
 
-Engine = Callable[[Any, Iterable["Feeds"], Int8Settings], "ModelProto"]
+Quantizer = Callable[[Any, Iterable["Feeds"], Int8Settings], "ModelProto"]
 
 ENGINES: Mapping[EngineName, str] = {
     "onnxruntime": "static:quantize_static",
@@ -32,12 +32,20 @@ ENGINES: Mapping[EngineName, str] = {
 TORCH_ENGINES = frozenset[EngineName]({"neural-compressor"})
 """These quantise the torch network, so they read its weights and not ONNX."""
 
+ENGINE_RANGES: Mapping[EngineName, Mapping[RangeMethod, str]] = {
+    "onnxruntime": {name: name for name in ("minmax", "percentile", "entropy", "mse")},
+    "nncf": {"minmax": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"},
+    "neural-compressor": {"minmax": "minmax", "mse": "kl"},
+}
+"""Engine -> the ranges that it has -> what it calls them. NNCF's histogram and neural-compressor's `kl`, which is
+torchao's histogram, look for the least squared error; neither has anything like entropy."""
+
 AUTO_RANGES: Mapping[EngineName, RangeMethod] = {"nncf": "minmax", "neural-compressor": "mse"}
 """What the ranges `auto` are for an engine that is not the project's own; neural-compressor's `minmax` forgets all but
 the first samples, as it moves by 1 % for each."""
 
 
-def load_engine(name: EngineName) -> Engine:
+def load_engine(name: EngineName) -> Quantizer:
     """Import and return the function of an engine."""
     module, function = ENGINES[name].split(":")
     return getattr(importlib.import_module(f".{module}", __package__), function)

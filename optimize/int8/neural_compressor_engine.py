@@ -7,7 +7,7 @@ from it, and what comes out is written as ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,17 @@ from ..errors import InputError, UsageError, VtoptError
 from ..networks import Network
 from ..quiet import keep_quiet
 from .calibration import Feeds, check_samples
-from .settings import Int8Settings, RangeMethod
+from .engines import ENGINE_RANGES
+from .settings import Int8Settings
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-__all__ = ["export_graph", "quantize_neural_compressor", "store_weights"]
+__all__ = ["export_graph", "fold_weights", "quantize_neural_compressor"]
 
-RANGES: Mapping[RangeMethod, str] = {"minmax": "minmax", "mse": "kl"}
-"""What neural-compressor calls them. Its `kl` is torchao's histogram, which looks for the least squared error."""
+RANGES = ENGINE_RANGES["neural-compressor"]
 
 EXTRA = "neural-compressor"
 OPSET = 18
@@ -98,7 +98,7 @@ def _quantize(network: Network, calibration: Iterator[Feeds], settings: Int8Sett
             prepared(*(torch.from_numpy(feeds[spec.name]) for spec in network.inputs))
         converted = tool.convert(prepared)
         model = trace_dynamo(replace(network, module=converted), examples[0], OPSET)
-    store_weights(model)
+    fold_weights(model)
     return model
 
 
@@ -225,7 +225,7 @@ def _take_seven_bits(prepared: GraphModule) -> None:
             observer.quant_min, observer.quant_max = SEVEN_BITS
 
 
-def store_weights(model: ModelProto) -> None:
+def fold_weights(model: ModelProto) -> None:
     """Compute once what is quantised of constants: torch leaves some of it, and a clip of each, to the run time."""
     from onnx import numpy_helper
     from onnx.reference import ReferenceEvaluator

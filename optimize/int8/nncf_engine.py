@@ -6,7 +6,7 @@ the ranges and places Q/DQ. Here it is told what stays float, and what it leaves
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from ..errors import InputError, UsageError, VtoptError
 from ..quiet import keep_quiet
 from ..rewrites.sites import Runtime
 from .calibration import Feeds, check_samples
+from .engines import ENGINE_RANGES
 from .prepare import Prepared, prepare_model
-from .settings import Int8Settings, RangeMethod
+from .settings import Int8Settings
 from .units import Unit, find_units
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["quantize_nncf"]
 
-NNCF_RANGES: Mapping[RangeMethod, str] = {"minmax": "MINMAX", "percentile": "MEAN_QUANTILE", "mse": "HISTOGRAM"}
-"""What NNCF calls them; its histogram looks for the least squared error. It has nothing like entropy."""
+RANGES = ENGINE_RANGES["nncf"]
 
-QUANTIZED_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "QLinearConv"})
+INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "QLinearConv"})
 
 LEAST_OPSET = 13
 """Below it ONNX has no scale per output channel."""
@@ -78,9 +78,9 @@ def quantize_nncf(
 
 
 def _check(model: ModelProto, settings: Int8Settings) -> None:
-    if settings.ranges not in NNCF_RANGES:
-        raise UsageError(f"NNCF has no ranges by {settings.ranges}; it takes {', '.join(NNCF_RANGES)}")
-    if any(node.op_type in QUANTIZED_OPS for node in model.graph.node):
+    if settings.ranges not in RANGES:
+        raise UsageError(f"NNCF has no ranges by {settings.ranges}; it takes {', '.join(RANGES)}")
+    if any(node.op_type in INT8_OPS for node in model.graph.node):
         raise InputError("the model is int8 already; quantise the float32 model that it was made from")
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
     if opset < LEAST_OPSET:
@@ -114,7 +114,7 @@ def _run(
         overflow_fix=nncf.OverflowFix.ENABLE if settings.target.reduce_range else nncf.OverflowFix.DISABLE,
         disable_bias_correction=True,
         activations_quantization_params=QuantizationParameters(mode=QuantizationScheme.ASYMMETRIC),
-        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, NNCF_RANGES[settings.ranges]),
+        activations_range_estimator_params=getattr(RangeEstimatorParametersSet, RANGES[settings.ranges]),
     )
     with keep_quiet():
         return nncf.quantize.__wrapped__(  # what the decorator that sends telemetry wraps

@@ -1,7 +1,8 @@
 """One float32 model in which each unit can be switched to int8: any mixture runs without being built.
 
 Every unit becomes an If whose branches are the unit in int8, as `insert_qdq` writes it, and the unit as it was. What
-it makes is what the model with just these units in int8 makes, on the same integer kernels.
+it makes is what the model with just these units in int8 makes, on the same integer kernels; a last bit of the float
+ones may turn an int8 value.
 """
 
 from __future__ import annotations

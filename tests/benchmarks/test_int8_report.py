@@ -33,7 +33,7 @@ def _make_worst() -> WorstPicture:
 
 
 GROUP = Int8Group(
-    (_make_row("plain"), _make_row("mission", **{"PSNR dB": float("inf"), "of plain": 0.5})),
+    (_make_row("plain"), _make_row("onnxruntime per tensor", **{"PSNR dB": float("inf"), "of plain": 0.5})),
     ("one: NNCF defaults is left out",),
     (_make_worst(),),
 )
@@ -49,7 +49,7 @@ def test_format_int8_puts_notices_first_and_conditions_last() -> None:
 
 def test_format_int8_as_json_has_no_numbers_that_json_does_not_know() -> None:
     data = json.loads(format_int8([GROUP], as_json=True))
-    assert [row["form"] for row in data["rows"]] == ["plain", "mission"]
+    assert [row["form"] for row in data["rows"]] == ["plain", "onnxruntime per tensor"]
     assert data["rows"][1]["PSNR dB"] == "inf"
     assert data["notices"] == list(GROUP.notices)
 
@@ -62,7 +62,7 @@ def test_format_int8_without_rows_says_why() -> None:
 def test_csv_has_conditions_as_columns_and_leaves_empty_what_is_not_known(tmp_path: Path) -> None:
     path = write_int8_csv([GROUP], tmp_path / "int8.csv")
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    assert [row["form"] for row in rows] == ["plain", "mission"]
+    assert [row["form"] for row in rows] == ["plain", "onnxruntime per tensor"]
     assert rows[0]["PSNR dB"] == ""
     assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
     assert {"cpu", "onnxruntime", "nncf", "target"} <= set(rows[0])

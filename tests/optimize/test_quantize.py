@@ -245,6 +245,10 @@ def test_int8_of_a_network(small_onnx: Path, output: Path) -> None:
         pytest.param(
             {"int8": True, "engine": "neural-compressor", "source_kind": "onnx"}, id="ONNX for one that reads weights"
         ),
+        pytest.param({"int8": True, "engine": "nncf", "ranges": "entropy"}, id="ranges that NNCF does not have"),
+        pytest.param({"int8": True, "engine": "neural-compressor", "max_flow_px": 0.5}, id="flows of weights"),
+        pytest.param({"int8": True, "max_flow_px": -1.0}, id="a flow below zero"),
+        pytest.param({"fp16": True, "min_psnr": float("nan")}, id="a PSNR that is no number"),
     ],
 )
 def test_settings_at_odds_are_refused(settings: dict[str, Any]) -> None:
@@ -252,6 +256,12 @@ def test_settings_at_odds_are_refused(settings: dict[str, Any]) -> None:
         check_settings(**settings)
 
 
+def test_another_engine_says_that_it_only_checks_the_budget(source: Path, output: Path) -> None:
+    quantize_onnx(source, output, int8=True, engine="nncf", calibration_count=1, min_psnr=1.0, **QUICK)
+    assert any("the budget was checked only" in notice for notice in read_history(output)[-1].notices)
+
+
 def test_settings_that_fit_pass() -> None:
+    check_settings(int8=True, engine="nncf", ranges="mse", min_psnr=0.0, max_flow_px=0.25)
     check_settings(int8=True, target="avx2", calibration_count=4, pair_count=1)
     check_settings(fp16=True, min_psnr=45.0)

@@ -40,11 +40,6 @@ g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon
 QUICK: dict[str, Any] = {"int8": True, "pair_count": 2, "calibration_count": 3, "ranges": "minmax"}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A chain of convolutions of unlike steepness: some cost much in int8, some little."""

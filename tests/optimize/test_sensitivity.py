@@ -24,9 +24,10 @@ from vtopt.optimize.cli import app
 from vtopt.optimize.data.synthetic import write_pairs
 from vtopt.optimize.errors import InputError, OutputError
 from vtopt.optimize.int8 import build
-from vtopt.optimize.int8.build import Int8Request, build_int8
+from vtopt.optimize.int8.build import build_int8
 from vtopt.optimize.int8.limits import Budget
 from vtopt.optimize.int8.mixtures import Mixtures
+from vtopt.optimize.int8.request import Int8Request
 from vtopt.optimize.quantize import quantize_onnx
 from vtopt.optimize.sensitivity import (
     Sensitivity,
@@ -57,11 +58,6 @@ g (float[1,3,32,24] person, float[1,3,1,1] clothes) => (float[1,1,32,24] tryon) 
   tryon = Conv (person, clothes)
 }"""
 NODES = {"first", "deep", "paint"}
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def _save(path: Path, text: str = GRAPH, scale: float = 1.0) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
-from vtopt.optimize.int8 import build
+from vtopt.optimize.errors import InputError
+from vtopt.optimize.int8 import build, choice, request
 from vtopt.optimize.int8.budget import Choice, Trial
-from vtopt.optimize.int8.build import Int8Request, Made, build_int8, describe_choice
+from vtopt.optimize.int8.build import Made, build_int8, describe_choice
 from vtopt.optimize.int8.limits import Budget, Deadline
+from vtopt.optimize.int8.measurements import Measurements, open_measurements
 from vtopt.optimize.int8.mixtures import Score
 from vtopt.optimize.int8.ranking import Group
+from vtopt.optimize.int8.request import Int8Request
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) {
@@ -37,8 +41,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def _build(source: Path, kept: list[Made] | None = None, **settings: object) -> Made:
-    request = Int8Request(**{"ranges": "minmax", "calibration_count": 2, "pair_count": 2, **settings})  # type: ignore[arg-type]
-    return build_int8(source, onnx.load(source), request, (kept if kept is not None else []).append)
+    asked = Int8Request(**{"ranges": "minmax", "calibration_count": 2, "pair_count": 2, **settings})  # type: ignore[arg-type]
+    return build_int8(source, onnx.load(source), asked, (kept if kept is not None else []).append)
 
 
 def test_without_a_budget_nothing_is_searched(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,26 +68,66 @@ def test_a_deadline_that_is_over_calibrates_on_one_pair(source: Path) -> None:
     assert any("the time budget ended the search" in notice for notice in made.notices)
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Measurements]:
+    """What was opened in the cache, in turn."""
+    found: list[Measurements] = []
+
+    def remember(question: dict) -> Measurements:
+        found.append(open_measurements(question))
+        return found[-1]
+
+    monkeypatch.setattr(request, "open_measurements", remember)
+    return found
+
+
 @pytest.mark.parametrize(
     "other", [{"ranges": "mse"}, {"calibration_count": 3}, {"target": "avx2"}, {"pair_count": 1}, {"target": "arm64"}]
 )
-def test_measurements_are_of_one_question(
-    source: Path, other: dict[str, object], monkeypatch: pytest.MonkeyPatch
+def test_measurements_are_of_one_request(
+    source: Path, other: dict[str, object], opened: list[Measurements], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vtopt.optimize.cpu_target.detect_target", lambda: "vnni")
-    found = []
-    original = build.open_measurements
-
-    def remember(question: dict) -> build.Measurements:
-        found.append(original(question))
-        return found[-1]
-
-    monkeypatch.setattr(build, "open_measurements", remember)
     for settings in ({}, {}, other):
         _build(source, budget=Budget(min_psnr=5), **settings)
-    first, same, another = found
+    first, same, another = opened
     assert (first.path == same.path, first.found, same.found > 0, another.found) == (True, 0, True, 0)
     assert another.path != first.path
+
+
+@pytest.mark.parametrize("what", ["model", "machine", "versions", "code"])
+def test_measurements_are_of_one_model_machine_and_code(
+    source: Path, what: str, opened: list[Measurements], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _build(source, budget=Budget(min_psnr=5))
+    if what == "model":
+        model = onnx.load(source)
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((8, 3, 3, 3), 0.1, np.float32), "w"))
+        onnx.save(model, source)
+    else:
+        changed = {"machine": "detect_target", "versions": "list_versions", "code": "hash_code"}[what]
+        made = {"onnxruntime": "0"} if what == "versions" else "another"
+        monkeypatch.setattr(request, changed, lambda: made)
+    _build(source, budget=Budget(min_psnr=5))
+    assert opened[0].path != opened[1].path
+
+
+def test_a_choice_of_ranges_that_was_cut_short_leaves_no_wrong_figures(
+    source: Path, opened: list[Measurements], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "RANGE_METHODS", ["entropy", "minmax"])
+    one = {"ranges": "auto", "calibration_count": 1, "budget": Budget(min_psnr=1)}
+    cut = _build(source, **one, deadline=Deadline(time.monotonic() + 1e-3))
+    whole = _build(source, **one)
+    assert (cut.figures["ranges"], whole.figures["ranges"]) == ("entropy", "minmax")
+    assert opened[1].path != opened[3].path
+    known = _build(source, **one | {"ranges": "minmax"})
+    assert known.figures["trail"] == whole.figures["trail"] != cut.figures["trail"]
+
+
+def test_a_limit_to_flow_needs_flows(source: Path) -> None:
+    with pytest.raises(InputError, match=r"net.onnx: has no warps whose shift can be measured"):
+        _build(source, budget=Budget(max_flow_px=0.1))
 
 
 def test_a_choice_is_described() -> None:
