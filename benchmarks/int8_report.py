@@ -11,9 +11,9 @@ from typing import Any
 from ..optimize.artifacts import write_picture
 from ..optimize.cpu_target import detect_target
 from ..optimize.errors import InputError, OutputError
-from .csv_files import save_csv
 from .host import describe_host
 from .int8_figures import FLOW_PAIRS, Int8Group
+from .report_files import save_csv
 from .sheets import make_difference_sheet
 from .tables import format_table, to_json_value
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..optimize.errors import InputError
-from .csv_files import save_csv
 from .host import describe_host
+from .report_files import save_csv
 from .rewrite_group import Group
 from .tables import format_table, to_json_value
 

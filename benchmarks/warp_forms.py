@@ -20,11 +20,11 @@ from ..optimize.rewrites.forms import FORMS, Form
 from ..optimize.rewrites.heads import choose_form
 from ..optimize.rewrites.sites import Runtime
 from ..optimize.warp import Warp, find_warps
-from .csv_files import save_csv
 from .engines import Engine, open_engine
 from .host import count_cpus, describe_host
 from .latency import count_rounds, measure_latency
 from .network_forms import PLAIN, Variant
+from .report_files import save_csv
 from .rewrite_group import Group
 from .single_warp import Case, draw_feeds, make_plain, parse_case
 from .tables import format_table, to_json_value

@@ -217,12 +217,12 @@ def rewrites_command(
     vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
     seed. All models of a group run in turns.
     """
-    from ..benchmarks.csv_files import check_csv
+    from ..benchmarks.report_files import check_report
     from ..benchmarks.rewrite_report import format_rewrites, write_csv
     from ..benchmarks.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
 
     if output:
-        check_csv(output, force=force)
+        check_report(output, force=force)
     groups = []
     asked = {"threads": threads, "batches": batch or DEFAULT_BATCHES, "size": size, "runs": runs}
     for group in measure_rewrites(network or DEFAULT_NETWORKS, **asked):
@@ -256,11 +256,11 @@ def forms_command(
     The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
     plain form makes.
     """
-    from ..benchmarks.csv_files import check_csv
+    from ..benchmarks.report_files import check_report
     from ..benchmarks.warp_forms import DEFAULT_CASES, format_forms, measure_forms, write_forms_csv
 
     if output:
-        check_csv(output, force=force)
+        check_report(output, force=force)
     groups = []
     for group in measure_forms(case or DEFAULT_CASES, heads=heads, threads=threads, runs=runs):
         groups.append(group)
@@ -297,12 +297,12 @@ def int8_command(
     Others quantise the plain export: all of it per tensor by onnxruntime, and with the defaults of onnxruntime,
     NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
     """
-    from ..benchmarks.csv_files import check_csv
     from ..benchmarks.int8_figures import DEFAULT_NETWORKS, measure_int8
     from ..benchmarks.int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
+    from ..benchmarks.report_files import check_report
 
     if output:
-        check_csv(output, force=force)
+        check_report(output, force=force)
     if sheets:
         check_sheets(sheets, force=force)
     groups = []
@@ -417,7 +417,8 @@ def sensitivity_command(
     The worst comes first, all of them together last. Interrupted, the same command goes on where it was; vtopt
     quantize --int8 with a budget, the same pairs and the same counts goes on from it too.
     """
-    from .sensitivity import check_report, format_sensitivity, measure_sensitivity, to_json, write_report
+    from ..benchmarks.report_files import check_report
+    from .sensitivity import format_sensitivity, measure_sensitivity, to_json, write_report
 
     if output:
         check_report(output, (".csv", ".json"), force=force)

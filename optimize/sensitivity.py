@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .cpu_target import TargetName, resolve_target
 from .data.pairs import open_pairs
-from .errors import InputError, OutputError
+from .errors import InputError
 from .int8.build import list_float_ops, pick_ranges
 from .int8.mixtures import Mixtures, Score, open_mixtures
 from .int8.pairs import choose_calibration_pairs, feed_calibration
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Sensitivity",
     "SensitivityRow",
-    "check_report",
     "count_saved_bytes",
     "format_sensitivity",
     "match_times",
@@ -327,39 +326,17 @@ def to_json(sensitivity: Sensitivity) -> dict[str, Any]:
     }
 
 
-def check_report(path: Path, suffixes: Sequence[str], *, force: bool = False) -> None:
-    """Raise OutputError when a report cannot go there: before the work, not after."""
-    if path.suffix not in suffixes:
-        names = " or ".join(f"{path.stem}{suffix}" for suffix in suffixes)
-        raise OutputError(f"{path}: the suffix must be {' or '.join(suffixes)}; name it {names}")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already; choose another name or pass --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it or choose another")
-
-
 def write_report(sensitivity: Sensitivity, path: Path) -> Path:
     """Write .csv, .json or .svg; the file is all of the old or all of the new."""
     import json
 
-    from ..benchmarks.tables import format_table
+    from ..benchmarks.report_files import save_csv, save_text
     from .sensitivity_plot import draw_sensitivity
 
     if path.suffix == ".svg":
-        text = draw_sensitivity(sensitivity)
-    elif path.suffix == ".json":
-        text = json.dumps(to_json(sensitivity), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    else:
-        rows = [asdict(row) for row in (*sensitivity.rows, sensitivity.all_int8)]
-        text = format_table(rows, list(rows[0]), "csv")
-    draft = path.with_name(f".vtopt-{path.name}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; choose another folder") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+        return save_text(draw_sensitivity(sensitivity), path)
+    if path.suffix == ".json":
+        text = json.dumps(to_json(sensitivity), indent=2, ensure_ascii=False, allow_nan=False)
+        return save_text(f"{text}\n", path)
+    rows = [asdict(row) for row in (*sensitivity.rows, sensitivity.all_int8)]
+    return save_csv(rows, list(rows[0]), path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vtopt.benchmarks.csv_files import check_csv
+from vtopt.benchmarks.report_files import check_report
 from vtopt.benchmarks.rewrite_group import Group
 from vtopt.benchmarks.rewrite_report import COLUMNS, format_rewrites, write_csv
 from vtopt.optimize.errors import InputError, OutputError
@@ -87,13 +87,13 @@ def test_write_csv_has_a_row_per_measurement_with_its_conditions(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_check_csv_refuses_what_exists_and_lets_force_through(tmp_path: Path) -> None:
+def test_check_report_refuses_what_exists_and_lets_force_through(tmp_path: Path) -> None:
     path = tmp_path / "rewrites.csv"
-    check_csv(path)
+    check_report(path)
     path.write_text("mine")
     with pytest.raises(OutputError, match="--force"):
-        check_csv(path)
-    check_csv(path, force=True)
+        check_report(path)
+    check_report(path, force=True)
     assert path.read_text() == "mine"
 
 
@@ -101,7 +101,7 @@ def test_check_csv_refuses_what_exists_and_lets_force_through(tmp_path: Path) ->
     ("name", "told"),
     [("rewrites.txt", "must be .csv"), ("absent/rewrites.csv", "no folder"), ("folder.csv", "is a folder")],
 )
-def test_check_csv_refuses_places_that_cannot_hold_it(tmp_path: Path, name: str, told: str) -> None:
+def test_check_report_refuses_places_that_cannot_hold_it(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(OutputError, match=told):
-        check_csv(tmp_path / name, force=True)
+        check_report(tmp_path / name, force=True)

@@ -19,6 +19,7 @@ from onnx import ModelProto, numpy_helper
 from typer.testing import CliRunner
 
 from vtopt.benchmarks.op_times import OpTimes
+from vtopt.benchmarks.report_files import check_report
 from vtopt.optimize import sensitivity as module
 from vtopt.optimize.cli import app
 from vtopt.optimize.data.synthetic import write_pairs
@@ -32,7 +33,6 @@ from vtopt.optimize.quantize import quantize_onnx
 from vtopt.optimize.sensitivity import (
     Sensitivity,
     SensitivityRow,
-    check_report,
     format_sensitivity,
     match_times,
     measure_sensitivity,
