@@ -25,7 +25,7 @@ from .artifacts import (
 from .console import print_error, print_json, print_notice, print_step
 from .cpu_target import TargetName
 from .durations import parse_duration
-from .errors import InputError, OutputError, UsageError, VtoptError
+from .errors import BudgetError, InputError, OutputError, UsageError, VtoptError
 from .networks import NETWORKS
 from .steps import STEPS, load_step
 
@@ -68,7 +68,12 @@ def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., Non
     """Wrap a step as a command that also takes --json and prints what the step made."""
 
     def command(*, json: bool, **arguments: Any) -> None:
-        output = function(**arguments)
+        try:
+            output = function(**arguments)
+        except BudgetError:
+            if arguments["output"].exists():
+                print_step(arguments["output"], as_json=json)
+            raise
         if name == "quantize":
             _announce_loss(arguments["source"], output)
         print_step(output, as_json=json)

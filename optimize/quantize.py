@@ -97,7 +97,7 @@ def quantize_onnx(
     pair_count: PairCount = 4,
     min_psnr: Annotated[
         float | None,
-        typer.Option(min=0, help="Least PSNR to the input in dB, median. vtopt's int8 keeps it."),
+        typer.Option(min=0, help="Least PSNR to the input in dB, median; static int8 leaves float what breaks it."),
     ] = None,
     max_flow_px: Annotated[
         float | None, typer.Option(min=0, help="Furthest that warps may sample elsewhere, in pixels, median.")
@@ -307,7 +307,9 @@ def _is_unfinished(output: Path, source: Path, settings: Mapping[str, Any]) -> b
         record = read_history(output)[-1]
     except (VtoptError, IndexError):
         return False
-    same = all(record.settings.get(name) == to_plain(value) for name, value in settings.items())
+    same = all(
+        record.settings.get(name) == to_plain(value) for name, value in settings.items() if name != "time_budget"
+    )
     return record.figures.get("finished") is False and same and record.parent_sha256 == hash_artifact(source)
 
 

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,10 +83,6 @@ class Sensitivity:
     notices: tuple[str, ...] = ()
 
 
-class _UnmeasuredError(Exception):
-    """Stands for a measurement that would have to be made."""
-
-
 def measure_sensitivity(
     source: Path,
     *,
@@ -152,26 +148,13 @@ def measure_sensitivity(
 def _measure_each(mixtures: Mixtures, say: Callable[[str], None]) -> tuple[dict[str, Score], Score]:
     """Measure each unit, and all; those that were measured before are not run."""
     names = [unit.name for unit in mixtures.units]
-    missing = [name for name in names if not _is_known(mixtures, name)]
+    missing = [name for name in names if not mixtures.is_known({name})]
     before = len(names) - len(missing)
     if before:
         say(f"{before} of {len(names)} measured before")
     for name in track(missing, "each convolution alone in int8", total=len(names), start=before):
         mixtures.measure({name})
     return {name: mixtures.measure({name}) for name in names}, mixtures.measure(set(names))
-
-
-def _is_known(mixtures: Mixtures, name: str) -> bool:
-    """Tell whether a unit was measured on every pair."""
-
-    def refuse(*_: Any) -> tuple[float, float | None]:
-        raise _UnmeasuredError
-
-    try:
-        replace(mixtures, compare=refuse).measure({name})
-    except _UnmeasuredError:
-        return False
-    return True
 
 
 def _make_rows(

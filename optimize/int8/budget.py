@@ -8,8 +8,7 @@ is measured on the same pairs that the result is compared on.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..progress import track
@@ -53,23 +52,29 @@ def search_budget(
     budget: Budget,
     deadline: Deadline = NEVER,
     keep: Callable[[Choice], None] = lambda choice: None,
+    before: Collection[str] | None = None,
 ) -> Choice:
     """Return the mixture that keeps the budget with the fewest multiply-adds in float, as far as there is time.
 
-    `macs` are those of each unit. `keep` is called with every mixture that is better than all before it, the first
-    one too: within the budget before outside, then fewer multiply-adds in float, outside the nearest.
+    `macs` are those of each unit; `before` is what an earlier search left float: what is made is not worse. `keep` is
+    called with every mixture that is better than all before it, the first one too: within the budget before outside,
+    then fewer multiply-adds in float, outside the nearest.
     """
     mixtures.measure(())  # the reference pictures are made here, so that no mixture is timed with them
     search = _Search(mixtures, macs, budget, deadline, keep)
-    if search.try_float("all int8", ()).holds or not macs:
-        return search.best
-    groups = rank_units(mixtures, deadline.share(RANKING_SHARE))
-    search.best.ranking = groups
-    search.best.finished = len(groups) == len(mixtures.units)  # else a deadline joined some, or cut them off
-    order = _order_groups(groups, macs, budget, mixtures)
-    search.bisect(order, _predict(groups, order, budget, search.best.score))
-    if search.best.holds:
-        search.return_units()
+    if before:
+        search.earlier = search.measure("as before", before)
+    whole = search.try_float("all int8", ())
+    if not whole.holds and macs:
+        groups = rank_units(mixtures, deadline.share(RANKING_SHARE))
+        search.best.ranking = groups
+        search.best.finished = len(groups) == len(mixtures.units)  # else a deadline joined some, or cut them off
+        order = _order_groups(groups, macs, budget, mixtures)
+        search.bisect(order, _predict(groups, order, budget, whole.score))
+        if search.best.holds:
+            search.return_units()
+    if search.earlier and search.is_better(search.earlier, search.best):
+        search.try_float(search.earlier.stage, search.earlier.float_units)
     return search.best
 
 
@@ -87,6 +92,8 @@ class _Search:
         self.mixtures, self.macs, self.budget, self.deadline, self.keep = mixtures, macs, budget, deadline, keep
         self.slowest = 0.0
         self.best = Choice((), Score(-math.inf, -math.inf, math.inf, None, None), holds=False)
+        self.earlier: Trial | None = None
+        """What an earlier search came to; nothing worse is kept."""
 
     def has_time(self) -> bool:
         """Tell whether one more mixture can be measured; the search is unfinished where it cannot."""
@@ -95,27 +102,32 @@ class _Search:
         self.best.finished = False
         return False
 
-    def try_float(self, stage: str, float_units: Iterable[str]) -> Trial:
-        """Measure a mixture, and keep it where it is the best."""
+    def measure(self, stage: str, float_units: Iterable[str]) -> Trial:
+        """Measure a mixture."""
         chosen = set(float_units)
         names = [unit.name for unit in self.mixtures.units]
-        began = time.monotonic()
         score = self.mixtures.measure({name for name in names if name not in chosen})
-        self.slowest = max(self.slowest, time.monotonic() - began)
-        trial = Trial(stage, tuple(name for name in names if name in chosen), score, self.budget.holds(score))
+        self.slowest = max(self.slowest, score.seconds)
+        return Trial(stage, tuple(name for name in names if name in chosen), score, self.budget.holds(score))
+
+    def try_float(self, stage: str, float_units: Iterable[str]) -> Trial:
+        """Measure a mixture, and keep it where it is the best."""
+        trial = self.measure(stage, float_units)
         first = not self.best.trail
         self.best.trail.append(trial)
-        if first or self._is_better(trial):
-            self.best.float_units, self.best.score, self.best.holds = trial.float_units, score, trial.holds
-            self.keep(self.best)
+        if first or self.is_better(trial, self.best):
+            self.best.float_units, self.best.score, self.best.holds = trial.float_units, trial.score, trial.holds
+            if not self.earlier or not self.is_better(self.earlier, trial):
+                self.keep(self.best)
         return trial
 
-    def _is_better(self, trial: Trial) -> bool:
-        if trial.holds != self.best.holds:
-            return trial.holds
-        if trial.holds:
-            return self._count(trial.float_units) < self._count(self.best.float_units)
-        return self.budget.excess(trial.score) < self.budget.excess(self.best.score)
+    def is_better(self, one: Trial | Choice, other: Trial | Choice) -> bool:
+        """Tell whether one mixture is to be preferred to another."""
+        if one.holds != other.holds:
+            return one.holds
+        if one.holds:
+            return self._count(one.float_units) < self._count(other.float_units)
+        return self.budget.excess(one.score) < self.budget.excess(other.score)
 
     def _count(self, units: Iterable[str]) -> int:
         return sum(self.macs[name] for name in units)

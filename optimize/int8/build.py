@@ -76,6 +76,9 @@ def build_int8(
     notes += list_float_ops(model)
     calibrated = calibrate_model(model, feeds)
     picked = pick_ranges(source, request, engine, calibrated, cpu, pairs)
+    if picked.figures["calibrated_on_pairs"] < len(pairs) and calibrated.units:
+        seen = picked.figures["calibrated_on_pairs"]
+        notes.append(f"the time budget ended calibration after {seen} of {len(pairs)} pairs")
     ranges = calibrated.find_ranges(picked.method)
 
     def make(float_units: Collection[str], more: Mapping[str, Any]) -> Made:
@@ -90,15 +93,16 @@ def build_int8(
         raise InputError(
             f"{source}: has no warps whose shift can be measured, and a limit to it; give --min-psnr alone"
         )
-    choice = search_budget(
-        mixtures,
-        macs,
-        request.budget,
-        request.deadline,
-        lambda best: keep(make(best.float_units, describe_choice(best, macs))),
-    )
+    place = f"best for {request.budget.min_psnr} dB and {request.budget.max_flow_px} px"
+
+    def keep_best(best: Choice) -> None:
+        picked.known.put(place, {"float_units": best.float_units})
+        keep(make(best.float_units, describe_choice(best, macs)))
+
+    before = (picked.known.get(place) or {}).get("float_units")
+    choice = search_budget(mixtures, macs, request.budget, request.deadline, keep_best, before)
     if not choice.finished:
-        notes.append("the time budget ended the search: with more, more may fit into int8, or into the budget")
+        notes.append("the time budget ended the search: the same command with more goes on, and may fit more into int8")
     return make(choice.float_units, describe_choice(choice, macs))
 
 
@@ -154,10 +158,11 @@ def describe_choice(choice: Choice, macs: Mapping[str, int]) -> dict[str, Any]:
     alone = {name: group for group in choice.ranking for name in group.units}
     kept = []
     for name in sorted(choice.float_units, key=lambda name: -alone[name].score.error if name in alone else 0.0):
-        why = "not measured"
+        why = "not measured, for want of time"
         if name in alone:
             others = len(alone[name].units) - 1
-            why = f"{'with ' + str(others) + ' beside it' if others else 'alone'} {_show_score(alone[name].score)}"
+            which = f"with {others} neighbours" if others else "alone"
+            why = f"in int8 {which} {_show_score(alone[name].score)}"
         kept.append(f"{name}: {why}; {macs[name] / total:.2%} of the multiply-adds")
     tried = []
     for trial in choice.trail:

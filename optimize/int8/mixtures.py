@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,8 @@ class Score:
     flow_px: float | None
     """Lower median of the flow shift (see `flow`), None for a model without warps."""
     flow_worst_px: float | None
+    seconds: float = field(default=0.0, compare=False)
+    """How long it took to measure, now or when it was first done."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,9 @@ class Mixtures:
 
     def measure(self, int8: Collection[str], pairs: int | None = None) -> Score:
         """Return the score of the mixture with the named units in int8, on the first `pairs` pairs."""
-        count = min(pairs or len(self.pairs), len(self.pairs))
-        places = "".join(str(int(unit.name in int8)) for unit in self.units)
-        found = [self._compare(place, int8, hashlib.sha256(places.encode()).hexdigest()[:24]) for place in range(count)]
-        errors, flows = [error for error, _ in found], [flow for _, flow in found if flow is not None]
+        found = [self._compare(place, int8, name) for place, name in enumerate(self._name(int8, pairs))]
+        count = len(found)
+        errors, flows = [error for error, _, _ in found], [flow for _, flow, _ in found if flow is not None]
         decibels = [_to_psnr(error) for error in errors]
         return Score(
             psnr_db=statistics.median_low(decibels),
@@ -63,16 +65,32 @@ class Mixtures:
             error=statistics.fmean(errors),
             flow_px=statistics.median_low(flows) if len(flows) == count else None,
             flow_worst_px=max(flows) if len(flows) == count else None,
+            seconds=sum(seconds for _, _, seconds in found),
         )
 
-    def _compare(self, place: int, int8: Collection[str], mixture: str) -> tuple[float, float | None]:
-        name = f"{mixture} {place}"
+    def is_known(self, int8: Collection[str], pairs: int | None = None) -> bool:
+        """Tell whether `measure` would run nothing."""
+        return all(self.known.get(name) for name in self._name(int8, pairs))
+
+    def _name(self, int8: Collection[str], pairs: int | None) -> list[str]:
+        """Return what the measurements of a mixture are called, one for each of the first `pairs` pairs."""
+        count = min(pairs or len(self.pairs), len(self.pairs))
+        places = "".join(str(int(unit.name in int8)) for unit in self.units)
+        mixture = hashlib.sha256(places.encode()).hexdigest()[:24]
+        return [f"{mixture} {place}" for place in range(count)]
+
+    def _compare(self, place: int, int8: Collection[str], name: str) -> tuple[float, float | None, float]:
         kept = self.known.get(name)
-        if kept is not None:
-            return float(kept["error"]), None if kept["flow_px"] is None else float(kept["flow_px"])
-        error, flow = self.compare(place, int8)
-        self.known.put(name, {"error": str(error), "flow_px": None if flow is None else str(flow)})
-        return error, flow
+        if kept is None:
+            began = time.monotonic()
+            error, flow = self.compare(place, int8)
+            kept = {
+                "error": str(error),
+                "flow_px": None if flow is None else str(flow),
+                "seconds": round(time.monotonic() - began, 3),
+            }
+            self.known.put(name, kept)
+        return float(kept["error"]), None if kept["flow_px"] is None else float(kept["flow_px"]), kept["seconds"]
 
 
 def _to_psnr(error: float) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,25 +30,22 @@ def rank_units(mixtures: Mixtures, deadline: Deadline = NEVER) -> list[Group]:
     units that it cut off all the same are left out.
     """
     units = [unit.name for unit in mixtures.units]
-    groups: list[Group] = []
-    began = time.monotonic()
-    if units:
-        groups.append(Group((units[0],), mixtures.measure({units[0]}, PAIRS)))
-    slowest = time.monotonic() - began
-    rest = _join(units[1:], slowest, deadline)
+    groups = [Group((name,), mixtures.measure({name}, PAIRS)) for name in units[:1]]
+    slowest = sum(group.score.seconds for group in groups)
+    rest = _join(mixtures, units[1:], slowest, deadline)
     for names in track(rest, "each convolution alone in int8", total=len(rest)):
-        if deadline.left() < slowest:
+        if deadline.left() < slowest and not mixtures.is_known(names, PAIRS):
             break
-        began = time.monotonic()
         groups.append(Group(names, mixtures.measure(set(names), PAIRS)))
-        slowest = max(slowest, time.monotonic() - began)
+        slowest = max(slowest, groups[-1].score.seconds)
     return sorted(groups, key=lambda group: (-group.score.error, group.units))
 
 
-def _join(units: Sequence[str], seconds: float, deadline: Deadline) -> list[tuple[str, ...]]:
-    """Return the units in groups of one size, the smallest for which there is time at `seconds` each."""
-    size = 1
-    if math.isfinite(deadline.at):
-        size = max(1, math.ceil(len(units) * seconds / max(deadline.left(), 1e-3)))
-    size = min(size, max(1, len(units)))
-    return [tuple(units[start : start + size]) for start in range(0, len(units), size)]
+def _join(mixtures: Mixtures, units: Sequence[str], seconds: float, deadline: Deadline) -> list[tuple[str, ...]]:
+    """Return the units in groups of one size, the smallest for which there is time at `seconds` for each new one."""
+    groups: list[tuple[str, ...]] = []
+    for size in range(1, len(units) + 1):
+        groups = [tuple(units[start : start + size]) for start in range(0, len(units), size)]
+        if sum(not mixtures.is_known(group, PAIRS) for group in groups) * seconds <= deadline.left():
+            break
+    return groups

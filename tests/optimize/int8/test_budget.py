@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vtopt.optimize.int8 import budget as search
-from vtopt.optimize.int8 import limits, ranking
+from vtopt.optimize.int8 import limits, mixtures
 from vtopt.optimize.int8.budget import Choice, search_budget
 from vtopt.optimize.int8.limits import NEVER, Budget, Deadline
 from vtopt.optimize.int8.measurements import Measurements
@@ -26,7 +25,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 1.0) -> None:
         self.now, self.seconds, self.measured = 100.0, seconds, 0
-        for module in (search, ranking, limits):
+        for module in (mixtures, limits):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def tick(self) -> None:
@@ -156,6 +155,34 @@ def test_a_deadline_is_kept(seconds: float, clock: Clock) -> None:
     assert clock.now - began <= seconds + 2
     assert not choice.finished
     assert choice.score.psnr_db == max(trial.score.psnr_db for trial in choice.trail) or choice.holds
+
+
+@pytest.mark.parametrize("seconds", [6, 12, 30])
+def test_the_same_search_again_goes_on_and_makes_nothing_worse(seconds: float, clock: Clock) -> None:
+    errors, macs = _draw(0, 60)
+    limit = Budget(min_psnr=_psnr(sum(errors.values()) * 0.05))
+    mixed = _make(errors, clock)
+    found = [search_budget(mixed, macs, limit, clock.give(seconds))]
+    for deadline in (clock.give(seconds), clock.give(2 * seconds), NEVER):
+        found.append(search_budget(mixed, macs, limit, deadline, before=found[-1].float_units))
+    for before, after in itertools.pairwise(found):
+        assert after.holds >= before.holds
+        if before.holds:
+            assert _count(after.float_units, macs) <= _count(before.float_units, macs)
+    assert found[-1].holds
+    assert found[-1].finished
+
+
+def _count(units: Iterable[str], macs: Mapping[str, int]) -> int:
+    return sum(macs[name] for name in units)
+
+
+def test_a_ranking_that_goes_on_is_as_fine_as_time_allows(clock: Clock) -> None:
+    mixed = _make(_draw(0, 60)[0], clock)
+    assert len(rank_units(mixed, clock.give(31))) < 60
+    for name in [unit.name for unit in mixed.units][:40]:
+        mixed.measure({name})
+    assert len(rank_units(mixed, clock.give(25))) == 60
 
 
 def test_where_nothing_fits_the_nearest_is_kept(clock: Clock) -> None:

@@ -142,9 +142,9 @@ def test_a_choice_is_described() -> None:
     )
     assert describe_choice(choice, {"a": 10, "b": 20, "c": 30, "d": 40}) == {
         "float_for_the_budget": [
-            "c: alone 20.0 dB, 1.500 px; 30.00% of the multiply-adds",
-            "a: with 1 beside it equal; 10.00% of the multiply-adds",
-            "d: not measured; 40.00% of the multiply-adds",
+            "c: in int8 alone 20.0 dB, 1.500 px; 30.00% of the multiply-adds",
+            "a: in int8 with 1 neighbours equal; 10.00% of the multiply-adds",
+            "d: not measured, for want of time; 40.00% of the multiply-adds",
         ],
         "float_share_of_macs": 0.8,
         "trail": ["all int8, 0 float: 20.0 dB, 1.500 px, over it", "bisection, 3 float: equal, in the budget"],
