@@ -15,7 +15,9 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 from PIL import Image
+from typer.testing import CliRunner
 
+from vtopt.optimize.cli import app
 from vtopt.optimize.errors import BudgetError, InputError, OutputError, VtoptError
 from vtopt.optimize.int8 import build
 from vtopt.optimize.int8.budget import Choice
@@ -345,3 +347,11 @@ def test_an_older_output_stays_until_there_is_better(source: Path, output: Path)
         quantize_onnx(source, output, **QUICK, min_psnr=60)
     _interrupt(source, output, 0, **QUICK, min_psnr=60, force=True)
     assert output.read_bytes() == before
+
+
+def test_a_missed_budget_is_reported_before_it_is_an_error(source: Path, output: Path) -> None:
+    arguments = ["quantize", str(source), str(output), "--int8", "--weight-only", "--pair-count", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--min-psnr", "250"])
+    assert isinstance(result.exception, BudgetError)
+    assert result.stdout.startswith(f"quantize: {output}")
+    assert "convolutions float" in result.stdout
