@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, get_args
 import typer
 
 from .errors import InputError, OutputError, VtoptError
+from .interruption import require_uninterrupted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -193,6 +194,7 @@ def new_output(output: Path, kind: Kind | Literal["picture"], *, force: bool = F
         raise OutputError(f"{output}: cannot be written: {error.strerror}; choose another folder") from error
     try:
         yield folder / output.name
+        require_uninterrupted()
         for file in sorted(folder.iterdir(), key=lambda file: file.name == output.name):
             _make_readable(file)
             file.replace(output.parent / file.name)

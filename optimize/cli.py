@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -26,6 +26,7 @@ from .console import print_error, print_json, print_notice, print_step
 from .cpu_target import TargetName
 from .durations import parse_duration
 from .errors import BudgetError, InputError, OutputError, UsageError, VtoptError
+from .interruption import is_interrupted, watch_interrupts
 from .networks import NETWORKS
 from .steps import STEPS, load_step
 
@@ -488,21 +489,31 @@ def recipes_command() -> None:
 
 def main() -> None:
     """Run the command line; a VtoptError is one sentence on stderr and its exit code."""
+    watch_interrupts()
     try:
         app()
-    except VtoptError as error:
-        print_error(str(error))
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        print_error(f"{error.filename or 'vtopt'}: {error.strerror or error}")
-        sys.exit(1)
+    except Exception as error:
+        if is_interrupted():  # some library made another error of it
+            _end_interrupted()
+        if isinstance(error, VtoptError):
+            print_error(str(error))
+            sys.exit(error.exit_code)
+        if isinstance(error, OSError):
+            print_error(f"{error.filename or 'vtopt'}: {error.strerror or error}")
+            sys.exit(1)
+        raise
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print_error("interrupted" + (RESUMED if {*RESUMING}.intersection(sys.argv[1:2]) else ""))
+            _end_interrupted()
         raise
+
+
+def _end_interrupted() -> NoReturn:
+    print_error("interrupted" + (RESUMED if {*RESUMING}.intersection(sys.argv[1:2]) else ""))
+    sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
