@@ -27,6 +27,7 @@ __all__ = [
     "CheckpointIn",
     "CheckpointOut",
     "Force",
+    "Json",
     "Kind",
     "NetworkName",
     "OnnxIn",
@@ -37,6 +38,7 @@ __all__ = [
     "Reads",
     "Size",
     "SizeOption",
+    "Threads",
     "WeightsIn",
     "WeightsOut",
     "Writes",
@@ -114,6 +116,8 @@ NetworkName = Annotated[
 ]
 PairsFolder = Annotated[Path | None, typer.Option(help="A folder of pairs in VITON layout. Default: drawn pairs.")]
 PairCount = Annotated[int, typer.Option(min=1, help="How many pairs to compare pictures on.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads a runtime may use. Default: all cores.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.")]
 SizeOption = Annotated[
     Size | None,

@@ -1,4 +1,4 @@
-"""The vtopt command: one sub-command per step, and run, bench, tryon, verify, inspect, train, recipes."""
+"""The vtopt command: one sub-command per step, and run, tryon, verify, inspect, sensitivity, train, draw, recipes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from ..benchmarks.cli import bench
 from .artifacts import (
     AnyIn,
     Force,
+    Json,
     NetworkName,
     OnnxIn,
     PairCount,
     PairsFolder,
     Size,
     SizeOption,
+    Threads,
     detect_kind,
     write_picture,
 )
 from .console import print_error, print_json, print_notice, print_step
 from .cpu_target import TargetName
-from .durations import parse_duration
-from .errors import BudgetError, InputError, OutputError, UsageError, VtoptError
+from .errors import BudgetError, OutputError, UsageError, VtoptError
 from .interruption import is_interrupted, watch_interrupts
-from .networks import NETWORKS
 from .steps import STEPS, load_step
 
 __all__ = ["app", "main"]
@@ -42,17 +43,13 @@ app = typer.Typer(
     help="Take a trained virtual try-on network to a small, fast CPU artifact whose pictures have not changed.",
     epilog="Start with: vtopt run cpu-int8",
 )
-bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure models side by side.")
 app.add_typer(bench, name="bench")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads a runtime may use. Default: all cores.")]
-ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
-
 INTERRUPTED = 130
-RESUMING = ("run", "train", "sensitivity", "quantize")
-RESUMED = "; what was finished is kept; the same command goes on from there"
 """The exit code that Typer gives an interruption."""
+RESUMING = ("run", "train", "sensitivity", "quantize")
+"""These commands go on where they were interrupted."""
+RESUMED = "; what was finished is kept; the same command goes on from there"
 
 EXAMPLES = {
     "strip": "vtopt strip training.pth weights.safetensors --network sdafn_plus_3",
@@ -160,175 +157,6 @@ def run_command(
 def _show_stage(number: int, total: int, stage: Any, phase: str) -> None:
     words = {"start": "...", "done": "done", "skipped": "unchanged, kept", "missed": "missed its budget"}
     print(f"[{number}/{total}] {stage.step} '{stage.name}': {words[phase]}", file=sys.stderr, flush=True)
-
-
-@bench.command("report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv")
-def report_command(
-    models: ModelsIn = None,
-    *,
-    pairs: PairsFolder = None,
-    network: NetworkName = None,
-    pair_count: PairCount = 8,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
-    threads: Threads = None,
-    format: Annotated[Literal["md", "csv", "json"], typer.Option(help="How to print the table.")] = "md",
-) -> None:
-    """Compare models: size, parameters, MACs, latency, and pictures against the first.
-
-    Without models, those of the last run. ONNX is measured on onnxruntime and OpenVINO. With drawn pairs
-    and folders that have test_truth, pictures are also compared with the truth.
-    """
-    from ..benchmarks.report import format_report, measure_models
-    from ..benchmarks.run_report import list_last_run
-
-    if models:
-        named = _name_models(models)
-    else:
-        named, run_pairs, run_network = list_last_run()
-        pairs = pairs or run_pairs
-        if network is None and run_network is not None:
-            # A file in a folder does not choose which module is imported: a user's own network is named again.
-            network = run_network if run_network in NETWORKS else None
-    report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
-    print(format_report(report, format), end="")
-
-
-@bench.command(
-    "rewrites", epilog="Example: vtopt bench rewrites --network sdafn_plus_3 --batch 1 --output rewrites.csv"
-)
-def rewrites_command(
-    *,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Repeatable. Default: sdafn_plus_3, sdafn and, trained, sdafn_plus_tiny.", show_default=False
-        ),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
-    ] = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and 4.", show_default=False)
-    ] = None,
-    size: SizeOption = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Measure what each graph rewrite gains over a plain export: time, memory and operations.
-
-    Every network runs in torch, plainly exported (TorchScript and onnxsim), slimmed by onnxslim, exported by
-    vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
-    seed. All models of a group run in turns.
-    """
-    from ..benchmarks.report_files import check_report
-    from ..benchmarks.rewrite_report import format_rewrites, write_csv
-    from ..benchmarks.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
-
-    if output:
-        check_report(output, force=force)
-    groups = []
-    asked = {"threads": threads, "batches": batch or DEFAULT_BATCHES, "size": size, "runs": runs}
-    for group in measure_rewrites(network or DEFAULT_NETWORKS, **asked):
-        groups.append(group)
-        if output and group.rows:
-            write_csv(groups, output)
-    print(format_rewrites(groups, as_json=json), end="")
-
-
-@bench.command("forms", epilog="Example: vtopt bench forms --case 256x128x96 --threads 2 --output forms.csv")
-def forms_command(
-    *,
-    case: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHANNELSxHEIGHTxWIDTH", help="Repeatable. Default: the warps of SDAFN_plus.", show_default=False
-        ),
-    ] = None,
-    heads: Annotated[int, typer.Option(min=2, help="Places that each pixel looks at.")] = 6,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each form.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Measure one warp with K heads by itself in every form, and show which a rewrite chooses.
-
-    The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
-    plain form makes.
-    """
-    from ..benchmarks.report_files import check_report
-    from ..benchmarks.warp_forms import DEFAULT_CASES, format_forms, measure_forms, write_forms_csv
-
-    if output:
-        check_report(output, force=force)
-    groups = []
-    for group in measure_forms(case or DEFAULT_CASES, heads=heads, threads=threads, runs=runs):
-        groups.append(group)
-        if output:
-            write_forms_csv(groups, output)
-    print(format_forms(groups, as_json=json), end="")
-
-
-@bench.command("int8", epilog="Example: vtopt bench int8 --network sdafn_plus_tiny --output int8.csv --sheets worst")
-def int8_command(
-    *,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(help="Repeatable. Default: sdafn_plus_tiny, trained, and sdafn_plus_3.", show_default=False),
-    ] = None,
-    pairs: PairsFolder = None,
-    pair_count: PairCount = 20,
-    min_psnr: Annotated[float, typer.Option(help="The budget of the form that has one, in dB.")] = 45.0,
-    time_budget: Annotated[
-        float | None,
-        typer.Option(parser=parse_duration, metavar="DURATION", help="How long each search for it may take."),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads a runtime may use.")] = 2,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 10,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each network.")] = None,
-    sheets: Annotated[
-        Path | None, typer.Option(help="Also write the worst pair of each form as pictures to this folder.")
-    ] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Compare int8 as vtopt makes it with what other tools make: size, time, pictures and flow.
-
-    Others quantise the plain export: all of it per tensor by onnxruntime, and with the defaults of onnxruntime,
-    NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
-    """
-    from ..benchmarks.int8_figures import DEFAULT_NETWORKS, measure_int8
-    from ..benchmarks.int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
-    from ..benchmarks.report_files import check_report
-
-    if output:
-        check_report(output, force=force)
-    if sheets:
-        check_sheets(sheets, force=force)
-    groups = []
-    asked = {"pairs": pairs, "pair_count": pair_count, "min_psnr": min_psnr, "time_budget": time_budget}
-    for group in measure_int8(network or DEFAULT_NETWORKS, **asked, threads=threads, runs=runs):
-        groups.append(group)
-        if output and group.rows:
-            write_int8_csv(groups, output)
-        if sheets:
-            write_sheets(group, sheets)
-    print(format_int8(groups, as_json=json), end="")
-
-
-def _name_models(models: list[Path]) -> dict[str, Path]:
-    """Name models by their files, with folders where two files have one name."""
-    stems = [path.stem for path in models]
-    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in models}
-    if len(named) < len(models):
-        raise InputError("bench: a model is named twice; name each once")
-    return named
 
 
 @app.command(
