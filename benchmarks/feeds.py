@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..optimize.errors import InputError
 from .runtimes import Shape
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..optimize.data.pairs import Pair
     from .engines import Engine
 
@@ -40,6 +43,8 @@ PICTURE_NAMES: Mapping[str, str] = {
     "edge": "edge",
     "mask": "edge",
     "cloth_mask": "edge",
+    "pose": "pose",
+    "agnostic": "agnostic",
 }
 """Input name -> the picture that feeds it, for models that do not say it themselves."""
 
@@ -60,8 +65,9 @@ def match_pictures(inputs: Mapping[str, Shape], declared: Mapping[str, str]) -> 
 def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
     """Return the engine's inputs for one pair: float32 (N, C, H, W), N the model's batch, or 1 where dynamic.
 
-    A picture with fewer channels than its input is repeated (6 channels: the person twice). A pair
-    without an edge gets `derive_edge` of its clothes.
+    An input fed by several pictures gets them one after the other along its channels. What has fewer channels
+    than its input is repeated (6 channels: the person twice). A pair without an edge gets `derive_edge` of its
+    clothes; for a pose or an agnostic person that it has not, the person stands in, which a notice says once.
 
     Raises InputError for an input that no picture is known for, and for a pair of another size.
     """
@@ -71,12 +77,31 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
             f"{engine.path}: no picture is known for input {', '.join(map(repr, unknown))} of "
             f"{', '.join(engine.inputs)}; name the inputs person, clothes and edge when exporting"
         )
-    edge = derive_edge(pair.clothes) if pair.edge is None else pair.edge
-    pictures = {"person": pair.person, "clothes": pair.clothes, "edge": edge}
     return {
-        name: _fit_picture(pictures[engine.pictures[name]], shape, f"{engine.path}: input '{name}'", pair.name)
+        name: _fit_picture(_join_pictures(engine, name, pair), shape, f"{engine.path}: input '{name}'", pair.name)
         for name, shape in engine.inputs.items()
     }
+
+
+def _join_pictures(engine: Engine, name: str, pair: Pair) -> np.ndarray:
+    """Return the picture (C, H, W) for an input, or the several that are joined by + in its name."""
+    given = {"person": pair.person, "clothes": pair.clothes, "pose": pair.pose, "agnostic": pair.agnostic}
+    pictures = {key: picture for key, picture in given.items() if picture is not None}
+    pictures["edge"] = derive_edge(pair.clothes) if pair.edge is None else pair.edge
+    wanted = engine.pictures[name].split("+")
+    if missing := [key for key in wanted if key not in pictures]:
+        _announce_stand_in(engine.path, name, " and ".join(missing))
+    return np.concatenate([pictures.get(key, pair.person) for key in wanted])
+
+
+@cache
+def _announce_stand_in(path: Path | None, name: str, missing: str) -> None:
+    from ..optimize.console import print_notice
+
+    print_notice(
+        f"{path}: input '{name}' wants {missing}, which the pairs have not: the person stands in, and the pictures "
+        "are not what the network can do; add test_pose/ and test_agnostic/ to the pairs"
+    )
 
 
 def draw_noise(engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:

@@ -5,6 +5,8 @@
     test_clothes/    garments laid out on white
     test_edge/       optional: the garments' masks, named like the clothes
     test_truth/      optional: the persons wearing the clothes, named like the persons
+    test_pose/       optional: the persons' skeletons, named like the persons
+    test_agnostic/   optional: the persons with garment and arms hidden, named like the persons
 
 An optional folder that is there holds a picture for every pair.
 """
@@ -25,7 +27,7 @@ from PIL import Image
 
 from ..errors import InputError
 from .preprocess import Size, load_picture, prepare_mask, prepare_picture
-from .synthetic import draw_pair
+from .synthetic import draw_placed_outfits
 
 __all__ = ["Pair", "hash_pairs", "open_pairs"]
 
@@ -46,6 +48,8 @@ class Pair:
     clothes: Array
     edge: Array | None
     truth: Array | None
+    pose: Array | None = None
+    agnostic: Array | None = None
 
 
 def open_pairs(
@@ -105,28 +109,47 @@ class _Row:
     clothes: Path
     edge: Path | None
     truth: Path | None
+    pose: Path | None
+    agnostic: Path | None
 
     @property
     def files(self) -> list[Path]:
-        return [file for file in (self.person, self.clothes, self.edge, self.truth) if file]
+        optional = (self.edge, self.truth, self.pose, self.agnostic)
+        return [self.person, self.clothes, *(file for file in optional if file)]
 
 
 def _load_pair(row: _Row, size: Size) -> Pair:
+    def load(file: Path) -> Array:
+        return prepare_picture(load_picture(file), size)
+
     return Pair(
         name=f"{row.person.stem}-{row.clothes.stem}",
-        person=prepare_picture(load_picture(row.person), size),
-        clothes=prepare_picture(load_picture(row.clothes), size),
+        person=load(row.person),
+        clothes=load(row.clothes),
         edge=prepare_mask(load_picture(row.edge), size) if row.edge else None,
-        truth=prepare_picture(load_picture(row.truth), size) if row.truth else None,
+        truth=load(row.truth) if row.truth else None,
+        pose=load(row.pose) if row.pose else None,
+        agnostic=load(row.agnostic) if row.agnostic else None,
     )
 
 
 def _draw_pair(seed: int, size: Size) -> Pair:
     """Draw at the smallest 4:3 that covers size, which for a 4:3 size is size itself, and crop to it."""
     unit = max(-(-size[0] // 4), -(-size[1] // 3), 8)
-    drawn = draw_pair(seed, (4 * unit, 3 * unit))
-    person, clothes, truth = (prepare_picture(Image.fromarray(picture), size) for picture in drawn)
-    return Pair(f"drawn-{seed:06d}", person, clothes, edge=None, truth=truth)
+    drawn, _ = draw_placed_outfits(seed, (4 * unit, 3 * unit))
+
+    def prepare(picture: NDArray[np.uint8]) -> Array:
+        return prepare_picture(Image.fromarray(picture), size)
+
+    return Pair(
+        name=f"drawn-{seed:06d}",
+        person=prepare(drawn.person),
+        clothes=prepare(drawn.clothes),
+        edge=None,
+        truth=prepare(drawn.truth),
+        pose=prepare(drawn.pose),
+        agnostic=prepare(drawn.agnostic),
+    )
 
 
 def _check_request(size: Size, count: int | None, seed: int) -> None:
@@ -144,10 +167,18 @@ def _list_rows(folder: Path, count: int | None) -> list[_Row]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give one in VITON's layout, with {_LIST}")
     persons, clothes = folder / "test_img", folder / "test_clothes"
-    edges, truths = (place if place.is_dir() else None for place in (folder / "test_edge", folder / "test_truth"))
+    optional = (folder / f"test_{name}" for name in ("edge", "truth", "pose", "agnostic"))
+    edges, truths, poses, agnostics = (place if place.is_dir() else None for place in optional)
     named = _read_list(folder / _LIST) if (folder / _LIST).exists() else _match_stems(persons, clothes)
     rows = [
-        _Row(persons / person, clothes / garment, edges and edges / garment, truths and truths / person)
+        _Row(
+            person=persons / person,
+            clothes=clothes / garment,
+            edge=edges and edges / garment,
+            truth=truths and truths / person,
+            pose=poses and poses / person,
+            agnostic=agnostics and agnostics / person,
+        )
         for person, garment in named
     ]
     if not rows:

@@ -15,6 +15,7 @@ from .drawing.canvas import Canvas, quantize
 from .drawing.flat import render_flat
 from .drawing.garment import Garment, pick_garment
 from .drawing.person import draw_figure, dress_figure, locate_cloth
+from .drawing.pose import draw_agnostic, draw_pose
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -30,6 +31,20 @@ class DrawnPair(NamedTuple):
     truth: Picture
 
 
+class DrawnOutfits(NamedTuple):
+    """A drawn pair with what it was made of: the worn garment laid out, and what hides all garments."""
+
+    person: Picture
+    clothes: Picture
+    truth: Picture
+    worn: Picture
+    """What `person` wears, laid out as `clothes` is."""
+    pose: Picture
+    """The skeleton on black."""
+    agnostic: Picture
+    """The person with all that any garment may cover, and the arms, grey."""
+
+
 def draw_pair(seed: int, size: Size = (256, 192)) -> DrawnPair:
     """Draw the pair of a seed; pictures are uint8 (height, width, 3), size is (height, width) at 4:3."""
     return draw_outfits(*_pick_outfits(seed), size)
@@ -43,8 +58,7 @@ def draw_placed_pair(seed: int, size: Size = (256, 192)) -> tuple[DrawnPair, NDA
     """
     body, worn, wanted = _pick_outfits(seed)
     pair = draw_outfits(body, worn, wanted, size)
-    places = locate_cloth(draw_figure(body, Canvas(*size)), wanted)
-    return pair, np.ascontiguousarray(places.transpose(2, 0, 1), np.float32)
+    return pair, _stack_places(locate_cloth(draw_figure(body, Canvas(*size)), wanted))
 
 
 def _pick_outfits(seed: int) -> tuple[Body, Garment, Garment]:
@@ -57,10 +71,7 @@ def _pick_outfits(seed: int) -> tuple[Body, Garment, Garment]:
 
 def draw_outfits(body: Body, worn: Garment, wanted: Garment, size: Size = (256, 192)) -> DrawnPair:
     """Draw a body in the worn garment, the wanted garment laid out, and the body in it."""
-    height, width = size
-    if height * 3 != width * 4 or height < 32:
-        raise ValueError(f"size must be (height, width) at 4:3 and at least (32, 24), not {size}")
-    canvas = Canvas(height, width)
+    canvas = _open_canvas(size)
     figure = draw_figure(body, canvas)
     clothes = render_flat(wanted, canvas)
     return DrawnPair(
@@ -70,20 +81,50 @@ def draw_outfits(body: Body, worn: Garment, wanted: Garment, size: Size = (256, 
     )
 
 
+def draw_placed_outfits(seed: int, size: Size = (256, 192)) -> tuple[DrawnOutfits, NDArray[np.float32]]:
+    """Draw the pair of a seed as `draw_placed_pair` does, with the worn garment, the pose and the agnostic person."""
+    body, worn, wanted = _pick_outfits(seed)
+    canvas = _open_canvas(size)
+    figure = draw_figure(body, canvas)
+    laid_out, clothes = render_flat(worn, canvas), render_flat(wanted, canvas)
+    pictures = DrawnOutfits(
+        person=quantize(dress_figure(figure, worn, laid_out)),
+        clothes=quantize(clothes),
+        truth=quantize(dress_figure(figure, wanted, clothes)),
+        worn=quantize(laid_out),
+        pose=quantize(draw_pose(body, canvas)),
+        agnostic=quantize(draw_agnostic(figure, canvas)),
+    )
+    return pictures, _stack_places(locate_cloth(figure, wanted))
+
+
+def _open_canvas(size: Size) -> Canvas:
+    height, width = size
+    if height * 3 != width * 4 or height < 32:
+        raise ValueError(f"size must be (height, width) at 4:3 and at least (32, 24), not {size}")
+    return Canvas(height, width)
+
+
+def _stack_places(places: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(places.transpose(2, 0, 1), np.float32)
+
+
 def write_pairs(folder: Path, count: int, *, seed: int = 0, size: Size = (256, 192)) -> Path:
     """Write pairs of the seeds from seed on in VITON's layout and return the folder.
 
-    It holds test_pairs.txt ("person.png clothes.png" a line) and the folders test_img, test_clothes
-    and test_truth, the last named like the persons.
+    It holds test_pairs.txt ("person.png clothes.png" a line) and the folders test_img, test_clothes,
+    test_truth, test_pose and test_agnostic, the last three named like the persons.
     """
-    folders = [folder / name for name in ("test_img", "test_clothes", "test_truth")]
+    folders = [folder / f"test_{name}" for name in ("img", "clothes", "truth", "pose", "agnostic")]
     for place in folders:
         place.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(seed, seed + count):
         person, clothes = f"{number:06d}_0.png", f"{number:06d}_1.png"
-        for place, name, picture in zip(folders, (person, clothes, person), draw_pair(number, size), strict=True):
-            Image.fromarray(picture).save(place / name)
+        drawn, _ = draw_placed_outfits(number, size)
+        pictures = (drawn.person, drawn.clothes, drawn.truth, drawn.pose, drawn.agnostic)
+        for place, picture in zip(folders, pictures, strict=True):
+            Image.fromarray(picture).save(place / (clothes if place.name == "test_clothes" else person))
         lines.append(f"{person} {clothes}\n")
     (folder / "test_pairs.txt").write_text("".join(lines), encoding="ascii")
     return folder

@@ -11,34 +11,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetworkError
+from .widths import PRUNED, resize_module
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["NETWORKS", "InputSpec", "Network", "build_network"]
 
-Picture = Literal["person", "clothes", "edge"]
+Picture = Literal["person", "clothes", "edge", "pose", "agnostic"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
     """One input (N, channels, H, W) of a network, and the picture of a pair that feeds it.
 
-    `picture` defaults to the input's name. A picture with fewer channels than the input is repeated.
+    `picture` defaults to the input's name; several are concatenated along the channels, in their order.
+    A picture with fewer channels than the input is repeated.
     """
 
     name: str
     channels: int = 3
-    picture: Picture | None = None
+    picture: Picture | tuple[Picture, ...] | None = None
 
     @property
     def fed_by(self) -> str:
-        return self.picture or self.name
+        """The picture's name; those of several are joined by +, as in "pose+agnostic"."""
+        return "+".join(self.picture) if isinstance(self.picture, tuple) else self.picture or self.name
 
 
 @dataclass(frozen=True)
 class Network:
-    """A built network with what vtopt must know of it; the first output is the try-on picture."""
+    """A built network with what vtopt must know of it; the first output is the try-on picture.
+
+    `parts` names what is pruned by a ratio of its own: part -> the modules that it is made of, by their beginnings.
+    """
 
     module: nn.Module
     inputs: tuple[InputSpec, ...]
@@ -47,6 +53,7 @@ class Network:
     multiple_of: int = 1
     config: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _SDAFN_WIDTHS = (64, 128, 256, 256, 256)
@@ -66,6 +73,7 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sdafn_plus_4": ("sdafn:build_sdafn_plus", {"pyramid_widths": _SDAFN_WIDTHS[:4]}),
     "sdafn_plus_5": ("sdafn:build_sdafn_plus", {}),
     "sdafn_plus_tiny": ("sdafn:build_sdafn_plus", _TINY),
+    "sdafn_tiny": ("teacher:build_teacher", _TINY),
 }
 """Name -> (module:factory inside this package, its settings)."""
 
@@ -75,15 +83,17 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
 
     `name` is a key of `NETWORKS`, or `package.module:factory` for a function that returns a `Network`;
     modules are also looked for in the working folder. `config` overrides the registered settings, for
-    instance with the widths found in a file of weights.
+    instance with the widths found in a file of weights; those of a pruned network stand under `pruned`.
 
     Raises NetworkError for an unknown name, a factory that cannot be imported, settings that it does not
     take, or a factory that returns something else.
     """
+    asked = dict(config or {})
+    pruned = asked.pop(PRUNED, None)
     with contextlib.nullcontext() if name in NETWORKS else _working_folder_first():
         factory, settings = _find_factory(name)
         try:
-            network = factory(**{**settings, **(config or {})})
+            network = factory(**{**settings, **asked})
         except (ArithmeticError, ImportError, RuntimeError, TypeError, ValueError) as error:
             raise NetworkError(f"network '{name}' cannot be built: {error}") from error
     if not isinstance(network, Network):
@@ -91,6 +101,9 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
             f"network '{name}': the factory returned {type(network).__name__}; "
             "return vtopt.optimize.networks.Network(module=..., inputs=(...))"
         )
+    if pruned:
+        resize_module(network.module, pruned)
+        network = replace(network, config={**network.config, PRUNED: pruned})
     network.module.eval()
     return replace(network, name=name)
 

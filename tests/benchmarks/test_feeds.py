@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vtopt.benchmarks.engines import Engine
 from vtopt.benchmarks.feeds import (
     NEAR_WHITE,
     PICTURE_NAMES,
+    _announce_stand_in,
     derive_edge,
     feed_pair,
     fits_shape,
@@ -133,12 +135,30 @@ def test_feed_pair_derives_an_edge_only_where_the_pair_has_none() -> None:
     np.testing.assert_array_equal(feed_pair(engine, having)["edge"][0], having.edge)
 
 
+def test_feed_pair_joins_several_pictures_in_their_order() -> None:
+    pose, agnostic = (np.full((3, HEIGHT, WIDTH), value, np.float32) for value in (0.25, 0.5))
+    pair = replace(_make_pair(), pose=pose, agnostic=agnostic)
+    engine = _make_engine({"x": (1, 6, HEIGHT, WIDTH)}, {"x": "pose+agnostic"})
+    np.testing.assert_array_equal(feed_pair(engine, pair)["x"][0], np.concatenate([pose, agnostic]))
+
+
+def test_feed_pair_lets_the_person_stand_in_and_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    _announce_stand_in.cache_clear()
+    pair = _make_pair()
+    engine = _make_engine({"x": (1, 6, HEIGHT, WIDTH)}, {"x": "pose+agnostic"})
+    for _ in range(2):
+        np.testing.assert_array_equal(feed_pair(engine, pair)["x"][0], np.concatenate([pair.person] * 2))
+    assert capsys.readouterr().err.count("input 'x' wants pose and agnostic, which the pairs have not") == 1
+    feed_pair(engine, replace(pair, pose=pair.person, agnostic=pair.person))
+    assert capsys.readouterr().err == ""
+
+
 def test_feed_pair_names_the_inputs_that_no_picture_is_known_for() -> None:
-    engine = _make_engine({"person": PICTURE, "pose": PICTURE, "noise": PICTURE})
+    engine = _make_engine({"person": PICTURE, "depth": PICTURE, "noise": PICTURE})
     with pytest.raises(InputError) as caught:
         feed_pair(engine, _make_pair())
     assert str(caught.value) == (
-        "model.onnx: no picture is known for input 'pose', 'noise' of person, pose, noise; "
+        "model.onnx: no picture is known for input 'depth', 'noise' of person, depth, noise; "
         "name the inputs person, clothes and edge when exporting"
     )
 

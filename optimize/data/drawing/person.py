@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,14 @@ Paint = Callable[[Array, Array, Array], Array]
 """Colours (n, 3) of bits of cloth from x and y in the flat picture (units) and their shade, all (n,)."""
 
 
+class BareArm(NamedTuple):
+    """An arm without a sleeve, in the order of drawing."""
+
+    shadow: Layer
+    arm: Layer
+    hand: Layer
+
+
 @dataclass(frozen=True)
 class Figure:
     """What is the same whatever the person wears: the picture below the garment, arms, head on top."""
@@ -36,7 +45,7 @@ class Figure:
     below: Array
     torso: TorsoMap
     arms: tuple[ArmMap, ArmMap]
-    bare_arms: tuple[list[Layer], list[Layer]]
+    bare_arms: tuple[BareArm, BareArm]
     above: list[Layer]
 
 
@@ -75,12 +84,12 @@ def locate_cloth(figure: Figure, garment: Garment) -> Array:
     def paint(x: Array, y: Array, shade: Array) -> Array:
         return np.stack([x * (2 / UNITS_WIDE) - 1, y * (2 / UNITS_HIGH) - 1, np.ones_like(x)], 1)
 
-    left, right = map(_blacken, figure.bare_arms)
+    left, right = (BareArm(*_blacken(bare)) for bare in figure.bare_arms)
     dark = replace(figure, below=np.zeros_like(figure.below), bare_arms=(left, right), above=_blacken(figure.above))
     return _lay_figure(dark, garment, paint)
 
 
-def _blacken(layers: list[Layer]) -> list[Layer]:
+def _blacken(layers: Iterable[Layer]) -> list[Layer]:
     return [replace(layer, color=(0.0, 0.0, 0.0)) for layer in layers]
 
 
@@ -137,18 +146,18 @@ def _draw_bottom(body: Body, torso: TorsoMap) -> Layer:
     return Layer(torso.window, torso.window.cover(distance), color)
 
 
-def _draw_bare_arm(body: Body, arm: ArmMap, solid: Array) -> list[Layer]:
-    """The arm's soft shadow on what lies behind it, the hand and the bare arm."""
+def _draw_bare_arm(body: Body, arm: ArmMap, solid: Array) -> BareArm:
+    """The arm's soft shadow on what lies behind it, the bare arm and the hand."""
     window = arm.window
     hand = measure_hand(body, arm)
     nearest = np.minimum(arm.distance, hand)
     shadow = 0.30 * np.exp(-np.maximum(nearest - 1.0, 0.0) * np.float32(0.28)) * smooth_step(4, 34, arm.along)
     cast = shadow * solid[window.rows, window.columns]
-    return [
-        Layer(window, cast.astype(np.float32), (0.10, 0.08, 0.10)),
-        Layer(window, window.cover(arm.distance), shade_color(body.skin, arm.shade)),
-        Layer(window, window.cover(hand), shade_color(body.skin, _shade_hand(hand, arm))),
-    ]
+    return BareArm(
+        shadow=Layer(window, cast.astype(np.float32), (0.10, 0.08, 0.10)),
+        arm=Layer(window, window.cover(arm.distance), shade_color(body.skin, arm.shade)),
+        hand=Layer(window, window.cover(hand), shade_color(body.skin, _shade_hand(hand, arm))),
+    )
 
 
 def _shade_hand(distance: Array, arm: ArmMap) -> Array:
@@ -161,10 +170,20 @@ def _bend_across(t: Array) -> Array:
     return t * (0.88 + 0.12 * t * t)
 
 
+def ease_torso(loose: float, v: Array) -> Array:
+    """How far cloth stands off the torso at distance v below the neck's side, in canvas units."""
+    return 1.2 + loose * (2.0 + 4.5 * smooth_step(30, 80, v))
+
+
+def ease_sleeve(loose: float, along: Array) -> Array:
+    """How far cloth stands off the arm at a distance from its joint, in canvas units."""
+    return 1.3 + loose * (1.2 + 2.6 * smooth_step(0, 70, along))
+
+
 def _warp_torso(figure: Figure, garment: Garment, paint: Paint) -> Layer:
     """The torso piece, read from the flat picture along the body."""
     torso, body = figure.torso, figure.body
-    ease = 1.2 + garment.loose * (2.0 + 4.5 * smooth_step(30, 80, torso.v))
+    ease = ease_torso(garment.loose, torso.v)
     width = torso.width + ease
     t = np.clip(torso.x / width, -1.1, 1.1)
     bent = _bend_across(t)
@@ -193,7 +212,7 @@ def _warp_torso(figure: Figure, garment: Garment, paint: Paint) -> Layer:
 
 def _warp_sleeve(arm: ArmMap, garment: Garment, paint: Paint) -> Layer:
     """One sleeve, read from the flat picture along the arm."""
-    ease = 1.3 + garment.loose * (1.2 + 2.6 * smooth_step(0, 70, arm.along))
+    ease = ease_sleeve(garment.loose, arm.along)
     distance = np.maximum(arm.distance - ease, (arm.along - garment.sleeve_length) * np.float32(arm.scale))
     t = np.clip(arm.across / (arm.radius + ease), -0.93, 0.93)
     along = np.minimum(arm.along, np.float32(garment.sleeve_length - 1.2))

@@ -23,20 +23,23 @@ def paint(shade: int) -> NDArray[np.uint8]:
     return np.full((*SIZE, 3), shade, np.uint8)
 
 
-def make_folder(folder: Path, count: int = 3, *, edge: bool = False, truth: bool = False) -> Path:
+def make_folder(folder: Path, count: int = 3, *, edge: bool = False, truth: bool = False, hidden: bool = False) -> Path:
     """Pair number n is p{n}.png of the shade n and c{n}.png of the shade 100 + n."""
     folders = ["test_img", "test_clothes", *["test_edge"] * edge, *["test_truth"] * truth]
+    folders += ["test_pose", "test_agnostic"] * hidden
     for number in range(count):
-        names = {"test_img": "p", "test_clothes": "c", "test_edge": "c", "test_truth": "p"}
+        names = {"test_clothes": "c", "test_edge": "c"}
         shades = {
             "test_img": number,
             "test_clothes": 100 + number,
             "test_edge": 255,
             "test_truth": 200 + number,
+            "test_pose": 50 + number,
+            "test_agnostic": 150 + number,
         }
         for place in folders:
             (folder / place).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(paint(shades[place])).save(folder / place / f"{names[place]}{number}.png")
+            Image.fromarray(paint(shades[place])).save(folder / place / f"{names.get(place, 'p')}{number}.png")
     write_list(folder, "".join(f"p{number}.png c{number}.png\n" for number in range(count)))
     return folder
 
@@ -67,6 +70,14 @@ def test_open_pairs_reads_edges_and_truths(tmp_path: Path) -> None:
         assert pair.truth is not None
         assert (pair.edge.shape, pair.edge.min()) == ((1, *SIZE), 1)
         assert (restore_picture(pair.truth) == 200 + number).all()
+
+
+def test_open_pairs_reads_poses_and_agnostic_persons(tmp_path: Path) -> None:
+    for number, pair in enumerate(open_pairs(make_folder(tmp_path, hidden=True), SIZE)):
+        assert pair.pose is not None
+        assert pair.agnostic is not None
+        assert (restore_picture(pair.pose) == 50 + number).all()
+        assert (restore_picture(pair.agnostic) == 150 + number).all()
 
 
 @pytest.mark.parametrize(("count", "length"), [(None, 3), (1, 1), (3, 3), (99, 3)])
@@ -269,10 +280,14 @@ def test_written_pairs_open_as_drawn(tmp_path: Path) -> None:
     for left, right in zip(drawn, written, strict=True):
         assert left.truth is not None
         assert right.truth is not None
+        assert left.pose is not None
+        assert left.agnostic is not None
         for one, other in (
             (left.person, right.person),
             (left.clothes, right.clothes),
             (left.truth, right.truth),
+            (left.pose, right.pose),
+            (left.agnostic, right.agnostic),
         ):
             assert (one == other).all()
 
@@ -285,9 +300,15 @@ def test_hash_pairs_is_of_the_content_not_the_place(tmp_path: Path) -> None:
     assert len(hash_pairs(one, SIZE, None)) == 256 // 4
 
 
-@pytest.mark.parametrize("place", ["test_img/p1.png", "test_clothes/c1.png", "test_edge/c1.png", "test_truth/p1.png"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("test_img/p1.png", "test_clothes/c1.png", "test_edge/c1.png"),
+        *("test_truth/p1.png", "test_pose/p1.png", "test_agnostic/p1.png"),
+    ],
+)
 def test_hash_pairs_changes_with_a_used_file(place: str, tmp_path: Path) -> None:
-    make_folder(tmp_path, edge=True, truth=True)
+    make_folder(tmp_path, edge=True, truth=True, hidden=True)
     before, first = hash_pairs(tmp_path, SIZE), hash_pairs(tmp_path, SIZE, 1)
     with (tmp_path / place).open("ab") as opened:
         opened.write(b"\0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,18 @@ import pytest
 from PIL import Image
 
 from vtopt.optimize.data.drawing.body import POSES, Body, pick_body
+from vtopt.optimize.data.drawing.canvas import Canvas, quantize
 from vtopt.optimize.data.drawing.garment import HEM_LENGTHS, NECKLINES, SLEEVE_LENGTHS, Garment, pick_garment
-from vtopt.optimize.data.synthetic import draw_contact_sheet, draw_outfits, draw_pair, write_pairs
+from vtopt.optimize.data.drawing.person import draw_figure, locate_cloth
+from vtopt.optimize.data.drawing.pose import draw_agnostic, draw_pose
+from vtopt.optimize.data.synthetic import (
+    draw_contact_sheet,
+    draw_outfits,
+    draw_pair,
+    draw_placed_outfits,
+    draw_placed_pair,
+    write_pairs,
+)
 
 SMALL = (128, 96)
 
@@ -109,8 +120,12 @@ def test_pairs_are_written_in_vitons_layout(tmp_path: Path) -> None:
     for seed, line in enumerate(lines, start=4):
         person, clothes = line.split()
         drawn = draw_pair(seed, (64, 48))
-        places = ("test_img", person), ("test_clothes", clothes), ("test_truth", person)
-        for (place, name), picture in zip(places, drawn, strict=True):
+        hidden = draw_placed_outfits(seed, (64, 48))[0][-2:]
+        places = (
+            *(("test_img", person), ("test_clothes", clothes), ("test_truth", person)),
+            *(("test_pose", person), ("test_agnostic", person)),
+        )
+        for (place, name), picture in zip(places, (*drawn, *hidden), strict=True):
             assert np.array_equal(np.asarray(Image.open(folder / place / name)), picture)
     again = write_pairs(tmp_path / "again", 3, seed=4, size=(64, 48))
     for path in sorted(folder.rglob("*.*")):
@@ -125,3 +140,45 @@ def test_contact_sheet_holds_every_triple() -> None:
     left = wide_gap + 2 * (48 + gap)
     assert np.array_equal(sheet[wide_gap : wide_gap + 64, left : left + 48], pair.truth)
     assert sheet.shape[0] == 2 * (64 + wide_gap) + wide_gap
+
+
+def test_outfits_are_the_pair_of_the_seed_and_more() -> None:
+    outfits, place = draw_placed_outfits(11, SMALL)
+    pair, pair_place = draw_placed_pair(11, SMALL)
+    assert all(np.array_equal(one, other) for one, other in zip(outfits, pair, strict=False))
+    assert np.array_equal(place, pair_place)
+    assert {picture.shape for picture in outfits} == {(*SMALL, 3)}
+    assert {picture.dtype for picture in outfits} == {np.dtype(np.uint8)}
+    assert outfits.worn.tobytes() != outfits.clothes.tobytes()
+
+
+@pytest.mark.parametrize("size", [(64, 48), SMALL])
+@pytest.mark.parametrize("seed", range(12))
+def test_agnostic_person_hides_every_bit_of_every_garment(seed: int, size: tuple[int, int]) -> None:
+    body, canvas = _pick_body(seed), Canvas(*size)
+    figure = draw_figure(body, canvas)
+    plain = draw_agnostic(figure, canvas)
+    marked = draw_agnostic(replace(figure, below=np.full_like(figure.below, 9.0)), canvas)
+    shown = np.abs(marked - plain).max(axis=2) > 1e-4  # what of the picture below is seen
+    for garment in (replace(each, sleeve="long", hem="long", loose=1.0) for each in _pick_garments(4)):
+        assert not (shown & (locate_cloth(figure, garment)[..., 2] > 0)).any()
+
+
+def test_agnostic_person_is_the_person_elsewhere() -> None:
+    outfits, place = draw_placed_outfits(0, (256, 192))
+    hidden = (outfits.agnostic == 128).all(axis=2)
+    assert 0.15 < hidden.mean() < 0.5
+    assert (place[2][~hidden] > 0.5).sum() < 0.002 * hidden.size  # the edges of what is on top
+    gap = np.abs(outfits.agnostic.astype(int) - outfits.truth)[~hidden]
+    assert (gap.max(axis=1) > 40).mean() < 0.02
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pose_shows_where_the_arms_are(seed: int) -> None:
+    body, canvas = _pick_body(seed), Canvas(256, 192)
+    figure = draw_figure(body, canvas)
+    drawn = quantize(draw_pose(body, canvas)).max(axis=2) > 128
+    assert 0.01 < drawn.mean() < 0.08
+    for arm in figure.arms:
+        middle = (np.abs(arm.across) < 1.0) & (arm.along > 4) & (arm.along < 112) & (arm.distance < 0)
+        assert drawn[arm.window.rows, arm.window.columns][middle].mean() > 0.97

@@ -193,3 +193,4 @@ def test_a_registered_network_is_never_looked_for_in_the_working_folder(
 def test_an_input_is_fed_by_the_picture_of_its_name_unless_told() -> None:
     assert InputSpec("person").fed_by == "person"
     assert InputSpec("ref_input", 6, picture="person").fed_by == "person"
+    assert InputSpec("ref_input", 6, picture=("pose", "agnostic")).fed_by == "pose+agnostic"
