@@ -1,0 +1,249 @@
+"""Remove the channels that matter least, for real: the network that is left is smaller and faster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .artifacts import Force, NetworkName, PairCount, PairsFolder, Size, WeightsIn, WeightsOut, new_output
+from .errors import NetworkError, UsageError
+from .networks import Network, build_network
+from .networks.widths import PRUNED, find_pruned, list_shapes
+from .progress import track
+from .provenance import add_record, read_metadata
+from .pruning.ratio import PruningRatio, parse_count, parse_ratio, resolve_ratio
+from .weights import describe_network, load_network, require_finite, save_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..benchmarks.quality import PictureScores
+    from .pruning.importance import Sample
+    from .pruning.removal import Removal
+
+__all__ = ["prune_network"]
+
+MIB = 2**20
+BYTES = 4
+"""Weights are float32."""
+GIGA = 10**9
+FLOPS_PER_MAC = 2
+
+UNSEEN_HINT = (
+    "its code mixes channels in a way that was not seen; put that into a module without weights, or prune a part of "
+    "it, as --ratio encoder=0.4"
+)
+
+RatioOption = Annotated[
+    PruningRatio | None,
+    typer.Option(
+        parser=parse_ratio,
+        metavar="RATIO",
+        help="Share of the channels to remove: 0.4, or by part encoder=0.4,decoder=0.25.",
+    ),
+]
+MaxMacsOption = Annotated[
+    int | None,
+    typer.Option(
+        parser=parse_count, metavar="MACS", help="Instead: remove as little as leaves so many multiply-adds, as 40G."
+    ),
+]
+ImportanceOption = Annotated[
+    Literal["magnitude", "batch-norm", "taylor", "hessian"],
+    typer.Option(help="What tells which channels matter; taylor and hessian look at pairs."),
+]
+ScopeOption = Annotated[
+    Literal["uniform", "global"],
+    typer.Option(help="uniform: every layer loses its ratio; global: the channels of all layers are ranked together."),
+]
+
+
+def prune_network(
+    source: WeightsIn,
+    output: WeightsOut,
+    *,
+    ratio: RatioOption = None,
+    max_macs: MaxMacsOption = None,
+    importance: ImportanceOption = "magnitude",
+    scope: ScopeOption = "uniform",
+    round_to: Annotated[int, typer.Option(min=1, help="Widths become multiples of this, where they can.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Remove in so many steps, each looking at what is left.")] = 1,
+    recover_steps: Annotated[
+        int, typer.Option(min=0, help="Training steps after each step but the last, towards the source's pictures.")
+    ] = 0,
+    network: NetworkName = None,
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the directions of hessian, and the training.")] = 0,
+    force: Force = False,
+) -> Path:
+    """Remove the least important channels of every layer; weights and widths travel in one file.
+
+    What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. The pictures
+    change: vtopt finetune brings them back.
+
+    Raises UsageError for settings that contradict each other, NetworkError where nothing can be removed, InputError
+    for a network that does not run.
+    """
+    check_settings(ratio=ratio, max_macs=max_macs, steps=steps, recover_steps=recover_steps)
+    built = load_network(source, network)
+    settings = {
+        "ratio": ratio,
+        "max_macs": max_macs,
+        "importance": importance,
+        "scope": scope,
+        "round_to": round_to,
+        "steps": steps,
+        "recover_steps": recover_steps,
+        "network": network,
+        "pairs": pairs,
+        "pair_count": pair_count,
+        "seed": seed,
+    }
+    with new_output(output, "weights", force=force) as draft:
+        before = count_network(built)
+        removal = _prune(built, source, settings)
+        pruned = replace(built, config={**built.config, PRUNED: find_pruned(built.module, _list_full_shapes(built))})
+        weights = pruned.module.state_dict()
+        require_finite(weights, output)
+        header = read_metadata(source) | describe_network(pruned.name, pruned)
+        save_weights(weights, draft, header)
+        figures = {
+            "channels": removal.channels - removal.removed,
+            "channels_before": removal.channels,
+            "groups": removal.groups,
+            "layers_kept_whole": removal.kept_whole,
+            "ratio_reached": round(removal.removed / removal.channels, 4),
+            **count_network(pruned),
+            **{f"{key}_before": value for key, value in before.items()},
+            **_compare_pictures(source, draft, settings),
+        }
+        save_weights(weights, draft, add_record(header, "prune", source, settings=settings, figures=figures))
+    return output
+
+
+def check_settings(
+    *,
+    ratio: object = None,
+    max_macs: object = None,
+    steps: int = 1,
+    recover_steps: int = 0,
+    **_: Any,
+) -> None:
+    """Raise UsageError for settings that contradict each other; the recipe checker asks before any work."""
+    if (ratio is None) == (max_macs is None):
+        raise UsageError("prune: give one of --ratio 0.4 and --max-macs 40G")
+    if recover_steps and steps == 1:
+        raise UsageError("prune: --recover-steps trains between --steps; after the last, run vtopt finetune")
+
+
+def count_network(network: Network) -> dict[str, Any]:
+    """Return parameters, GFLOPs of one run (convolutions and linear layers; 1 MAC = 2 FLOPs) and MB of float32."""
+    from .pruning.groups import count_macs
+
+    module = network.module
+    return {
+        "parameters": sum(entry.numel() for entry in module.parameters()),
+        "gflops": round(FLOPS_PER_MAC * sum(count_macs(module, _make_inputs(network)).values()) / GIGA, 4),
+        "size_mb": round(sum(entry.numel() for entry in module.state_dict().values()) * BYTES / MIB, 3),
+    }
+
+
+def _make_inputs(network: Network) -> tuple[Tensor, ...]:
+    from .export import make_example
+
+    return make_example(network, Size(*network.size), 1, 0)
+
+
+def _list_full_shapes(network: Network) -> dict[str, list[int]]:
+    """Return the shapes that the network's factory gives without pruning."""
+    config = {key: value for key, value in network.config.items() if key != PRUNED}
+    return list_shapes(build_network(network.name, config).module)
+
+
+def _prune(built: Network, source: Path, settings: Mapping[str, Any]) -> Removal:
+    """Remove channels from the network, in place, and make sure that it still runs."""
+    from .pruning.importance import GRADIENT_BASED
+    from .pruning.removal import PruningRequest, prune_module
+
+    ratio: PruningRatio | None = settings["ratio"]
+    keys = ("max_macs", "importance", "scope", "round_to", "steps", "seed")
+    request = PruningRequest(resolve_ratio(ratio, built) if ratio else {}, **{key: settings[key] for key in keys})
+    samples = _load_samples(source, settings) if request.importance in GRADIENT_BASED else []
+    example = _make_inputs(built)
+    expected = _list_output_shapes(built, example, f"{source}: the network does not run", "")
+    try:
+        removal = prune_module(built, request, example, samples, _make_recovery(built, source, settings))
+    except NetworkError as error:
+        raise NetworkError(f"{source}: {error}") from error
+    made = _list_output_shapes(built, example, f"{source}: pruned, the network does not run", f"; {UNSEEN_HINT}")
+    if made != expected:
+        raise NetworkError(f"{source}: pruned, its outputs became {made} and were {expected}; {UNSEEN_HINT}")
+    return removal
+
+
+def _list_output_shapes(network: Network, inputs: tuple[Tensor, ...], what: str, hint: str) -> list[list[int]]:
+    """Run the network and return the shapes of what it makes; raises NetworkError that says why it does not run."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            made = network.module(*inputs)
+    except Exception as error:  # the user's own code, which may raise anything
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise NetworkError(f"{what}: {reason}{hint}") from error
+    return [list(tensor.shape) for tensor in (made if isinstance(made, list | tuple) else [made])]
+
+
+def _load_samples(source: Path, settings: Mapping[str, Any]) -> list[Sample]:
+    """Return the inputs and truths of the pairs that importance is measured on."""
+    import torch
+
+    from ..benchmarks.engines import feed_pair, open_engine
+    from .data.pairs import open_pairs
+
+    engine = open_engine(source, network=settings["network"])
+    samples: list[Sample] = []
+    for pair in open_pairs(settings["pairs"], engine.size, settings["pair_count"]):
+        fed = feed_pair(engine, pair)
+        truth = None if pair.truth is None else torch.from_numpy(pair.truth).unsqueeze(0)
+        samples.append((tuple(torch.from_numpy(fed[name]) for name in engine.inputs), truth))
+    return samples
+
+
+def _compare_pictures(source: Path, draft: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how far the pictures are from the source's, and both from the truth where pairs have one; medians."""
+    from ..benchmarks.engines import infer_picture, open_engine
+    from ..benchmarks.quality import compare_pictures, summarize_quality
+    from .data.pairs import open_pairs
+
+    before, after = (open_engine(path, network=settings["network"]) for path in (source, draft))
+    scores: dict[str, dict[str, PictureScores]] = {"psnr_db": {}, "truth_psnr_db": {}, "truth_psnr_db_before": {}}
+    pairs = open_pairs(settings["pairs"], before.size, settings["pair_count"])
+    for pair in track(pairs, "compare pictures", total=len(pairs)):
+        expected, made = infer_picture(before, pair), infer_picture(after, pair)
+        scores["psnr_db"][pair.name] = compare_pictures(made, expected)
+        if pair.truth is not None:
+            scores["truth_psnr_db"][pair.name] = compare_pictures(made, pair.truth)
+            scores["truth_psnr_db_before"][pair.name] = compare_pictures(expected, pair.truth)
+    found = {key: summarize_quality(known).psnr_median for key, known in scores.items() if known}
+    return {"compared_pairs": len(pairs), **{key: _round_or_none(value) for key, value in found.items()}}
+
+
+def _round_or_none(value: float) -> float | None:
+    """Return decibels as JSON has them; the PSNR of equal pictures is infinite."""
+    return round(value, 2) if math.isfinite(value) else None
+
+
+def _make_recovery(built: Network, source: Path, settings: Mapping[str, Any]) -> Callable[[int], None]:
+    """Return what is done between two steps: train towards the pictures of the source."""
+
+    def recover(step: int) -> None:
+        raise NotImplementedError
+
+    return recover if settings["recover_steps"] else lambda step: None

@@ -1,0 +1,1 @@
+"""What pruning is made of: tracing, channel groups, importance, the plan of widths, the table."""

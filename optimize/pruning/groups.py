@@ -1,0 +1,170 @@
+"""The channels of a network that can only be removed together, found by Torch-Pruning, and what each is worth.
+
+Method: Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023 (https://arxiv.org/abs/2301.12900).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .tracing import Traced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ChannelGroup", "Channels", "count_macs", "find_channels", "remove_channels"]
+
+Score = Callable[[Any], Tensor | None]
+"""One of Torch-Pruning's importances: a group -> a number per channel, None where it has no say."""
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that layers share: removing one removes it from all of them."""
+
+    name: str
+    """That of the first layer that makes them."""
+    layer: nn.Module
+    width: int
+    importance: Tensor
+    """(width,); the mean over a group is about 1."""
+    divisor: int
+    """The number of channels must stay a multiple of this (grouped convolutions, group normalisation)."""
+    made_by: Mapping[str, float]
+    """Layer -> how many of its output channels go with one of these."""
+    read_by: Mapping[str, float]
+    """Layer -> how many of its input channels go with one of these."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """All groups of a network, and what its layers compute."""
+
+    groups: Sequence[ChannelGroup]
+    macs: Mapping[str, int]
+    """Convolution or linear layer -> multiply-adds of one run."""
+    widths: Mapping[str, tuple[int, int]]
+    """The same layers -> their input and output channels."""
+    graph: Any = field(repr=False)
+
+
+def find_channels(traced: Traced, score: Score, fallback: Score) -> Channels:
+    """Return the groups of channels that can be removed, and how much each channel matters.
+
+    `fallback` scores the groups of which `score` has nothing to say.
+    """
+    module = traced.model.get_submodule("network")
+    names = {layer: name for name, layer in module.named_modules()}
+    macs = count_macs(module, traced.inputs)
+    with _quiet_torch_pruning():
+        import torch_pruning as tp
+
+        forward: Any = traced.forward
+        graph = tp.DependencyGraph().build_dependency(traced.model, traced.inputs, forward_fn=forward, verbose=False)
+        roots = (nn.modules.conv._ConvNd, nn.Linear)
+        found = list(graph.get_all_groups(ignored_layers=traced.fenced, root_module_types=roots))
+        groups = [_describe(group, graph, names, score, fallback) for group in found]
+    widths = {name: _get_widths(module.get_submodule(name)) for name in macs}
+    return Channels(groups, macs, widths, graph)
+
+
+def count_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
+    """Return the multiply-adds of one run by convolution and linear layer, biases and warps left out."""
+    counted: dict[str, int] = defaultdict(int)
+    handles = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def add(layer: Any, given: tuple[Tensor, ...], made: Tensor) -> None:
+            # Every weight meets each place of the result once; that of a transposed convolution, of its input.
+            places = given[0] if getattr(layer, "transposed", False) else made
+            channels = places.shape[-1] if isinstance(layer, nn.Linear) else places.shape[1]
+            counted[name] += layer.weight.numel() * places.numel() // channels
+
+        return add
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+            handles.append(layer.register_forward_hook(watch(name)))
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(counted)
+
+
+def remove_channels(channels: Channels, keep: Mapping[str, int]) -> dict[str, int]:
+    """Remove the least important channels of each group, all but `keep`, in place; return how many went."""
+    removed = {}
+    for group in channels.groups:
+        count = group.width - keep.get(group.name, group.width)
+        if count <= 0:
+            continue
+        places = _choose_least(group, count)
+        with _quiet_torch_pruning():
+            function = channels.graph.get_pruner_of_module(group.layer).prune_out_channels
+            channels.graph.get_pruning_group(group.layer, function, places).prune()
+        removed[group.name] = len(places)
+    return removed
+
+
+def _choose_least(group: ChannelGroup, count: int) -> list[int]:
+    """Return the `count` least important channels; with a divisor, as many of each of its parts."""
+    if group.divisor == 1:
+        return sorted(group.importance.argsort(stable=True)[:count].tolist())
+    part = group.width // group.divisor
+    order = group.importance.view(group.divisor, part).mean(0).argsort(stable=True)[: count // group.divisor]
+    return sorted(place + number * part for number in range(group.divisor) for place in order.tolist())
+
+
+def _describe(group: Any, graph: Any, names: Mapping[nn.Module, str], score: Score, fallback: Score) -> ChannelGroup:
+    layer = group[0].dep.target.module
+    width = len(group[0].idxs)
+    made_by: dict[str, float] = defaultdict(float)
+    read_by: dict[str, float] = defaultdict(float)
+    divisor = 1
+    for dep, places in group:
+        target = dep.target.module
+        if not isinstance(target, nn.Module) or target not in names:
+            continue
+        makes = graph.is_out_channel_pruning_fn(dep.handler)
+        if isinstance(target, nn.GroupNorm):
+            divisor = math.lcm(divisor, target.num_groups)
+        if isinstance(target, nn.modules.conv._ConvNd | nn.Linear):
+            groups = getattr(target, "groups", 1)
+            depthwise = groups > 1 and groups == target.in_channels
+            if groups > 1 and not depthwise:
+                divisor = math.lcm(divisor, groups)
+            (made_by if makes else read_by)[names[target]] += len(places) / width
+    importance = score(group)
+    if importance is None:
+        importance = fallback(group)
+    if importance is None:
+        importance = torch.ones(width)
+    importance = importance.detach().float().cpu()
+    return ChannelGroup(
+        names[layer], layer, width, importance / importance.mean().clamp(min=1e-30), divisor, made_by, read_by
+    )
+
+
+def _get_widths(layer: Any) -> tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels
+
+
+@contextmanager
+def _quiet_torch_pruning() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

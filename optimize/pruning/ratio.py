@@ -1,0 +1,91 @@
+"""Pruning ratios as they are written: 0.4, encoder=0.4,decoder=0.25, or both, and counts such as 1.5G."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..networks import Network
+
+__all__ = ["PruningRatio", "parse_count", "parse_ratio", "resolve_ratio"]
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class PruningRatio:
+    """Part of the network -> the share of its channels to remove; the part "" is all that no other names."""
+
+    parts: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return ",".join(f"{part}={ratio:g}" if part else f"{ratio:g}" for part, ratio in self.parts)
+
+
+def parse_ratio(text: str) -> PruningRatio:
+    """Read ratios, each above 0 and below 1; a part may also have 0, and stays whole then.
+
+    Raises typer.BadParameter (a usage error) for anything else.
+    """
+    parts: dict[str, float] = {}
+    for entry in str(text).split(","):
+        part, equals, number = (word.strip() for word in entry.rpartition("="))
+        if part in parts or (equals and not part):
+            raise typer.BadParameter(f"'{text}': {f'{part} is there twice' if part in parts else 'names no part'}")
+        parts[part] = _read_ratio(number, text, whole=not part)
+    if not any(parts.values()):
+        raise typer.BadParameter(f"'{text}' removes nothing; give a ratio above 0")
+    return PruningRatio(tuple(parts.items()))
+
+
+def _read_ratio(number: str, text: str, *, whole: bool) -> float:
+    try:
+        ratio = float(number)
+    except ValueError:
+        ratio = math.nan
+    if math.isnan(ratio):
+        raise typer.BadParameter(f"'{text}' is no ratio; write 0.4, or encoder=0.4,decoder=0.25")
+    if ratio == 0 and whole:
+        raise typer.BadParameter("a ratio of 0 removes nothing; give one above 0, the unpruned network you have")
+    if ratio >= 1:
+        raise typer.BadParameter(f"a ratio of {ratio:g} removes every channel; give one below 1")
+    if ratio < 0:
+        raise typer.BadParameter(f"a ratio of {ratio:g} would add channels; give one between 0 and 1")
+    return ratio
+
+
+def parse_count(text: str) -> int:
+    """Read a number such as 40G, 750M or 40000000000; raises typer.BadParameter for anything else."""
+    written = str(text).strip().upper()
+    unit = written[-1:] if written[-1:] in UNITS else ""
+    try:
+        count = float(written.removesuffix(unit)) * UNITS[unit]
+    except ValueError:
+        count = math.nan
+    if not (math.isfinite(count) and count >= 1):
+        raise typer.BadParameter(f"'{text}' is no number of multiply-adds; write 40G, 750M or the whole number")
+    return round(count)
+
+
+def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
+    """Return beginning of layer names -> ratio, for the parts that the network declares and for names as they are.
+
+    Raises UsageError for a part that is neither.
+    """
+    resolved: dict[str, float] = {}
+    names = [name for name, _ in network.module.named_modules() if name]
+    for part, share in ratio.parts:
+        starts = network.parts.get(part, (part,))
+        for start in starts:
+            if start and not any(name == start or name.startswith(start) for name in names):
+                known = [*network.parts, *dict.fromkeys(name.partition(".")[0] for name in names)]
+                raise UsageError(f"prune: the network has no part '{part}'; it has {', '.join(known)}")
+            resolved[start] = share
+    return resolved

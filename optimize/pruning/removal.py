@@ -1,0 +1,112 @@
+"""From a network to a narrower one: trace it, score its channels, plan widths, remove; in one step or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import NetworkError
+from .groups import Channels, find_channels, remove_channels
+from .importance import Importance, Sample, make_score
+from .plan import Scope, fit_macs, plan_widths
+from .tracing import trace_network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..networks import Network
+
+__all__ = ["PruningRequest", "Removal", "prune_module"]
+
+
+@dataclass(frozen=True)
+class PruningRequest:
+    """How much to remove, and which channels first."""
+
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    """Beginning of layer names -> share of channels to remove."""
+    max_macs: int | None = None
+    """Instead of ratios: as little as leaves so many multiply-adds."""
+    importance: Importance = "magnitude"
+    scope: Scope = "uniform"
+    round_to: int = 8
+    steps: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was removed."""
+
+    groups: int
+    """Groups of channels that could be removed together."""
+    removed: int
+    """Channels that were, each counted once for its group."""
+    channels: int
+    """Channels that there were, counted so."""
+    kept_whole: int
+    """Layers that keep all their channels for what reads them."""
+    ratio: float
+    """The share of channels that the plan asked of every group, or that `max_macs` came to; 0 for parts."""
+
+
+def prune_module(
+    network: Network,
+    request: PruningRequest,
+    inputs: tuple[Tensor, ...],
+    samples: Sequence[Sample] = (),
+    between: Callable[[int], None] = lambda step: None,
+) -> Removal:
+    """Remove channels of `network.module`, in place.
+
+    The plan is made once, from the first scores; with several steps each goes an equal part of the way there, and
+    looks anew at which channels matter. `between` is called after each step but the last, to train.
+
+    Raises NetworkError where no group of channels can be removed.
+    """
+    channels, kept_whole = _look(network, request, inputs, samples)
+    if not channels.groups:
+        raise NetworkError(
+            f"nothing can be removed: all {len(channels.macs)} convolutions and linear layers make outputs, grids, "
+            "attention or masks, or what they make is mixed in ways that cannot be followed"
+        )
+    ratio, keep = _plan(channels, request)
+    widths = {group.name: group.width for group in channels.groups}
+    for step in range(1, request.steps + 1):
+        if step > 1:
+            between(step - 1)
+            channels, _ = _look(network, request, inputs, samples)
+        share = step / request.steps
+        remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
+    removed = sum(widths[name] - keep[name] for name in keep)
+    if not removed:
+        raise NetworkError(
+            f"nothing was removed: rounded to multiples of {request.round_to}, the {len(keep)} groups of "
+            f"{min(widths.values())} to {max(widths.values())} channels stay as they are; take a lower --round-to, or "
+            "a higher ratio"
+        )
+    return Removal(len(keep), removed, sum(widths.values()), kept_whole, ratio)
+
+
+def _look(
+    network: Network, request: PruningRequest, inputs: tuple[Tensor, ...], samples: Sequence[Sample]
+) -> tuple[Channels, int]:
+    """Return the groups of channels with their scores, and how many layers are kept whole."""
+    traced = trace_network(network, inputs)
+    score = make_score(request.importance, network.module, samples, seed=request.seed)
+    channels = find_channels(traced, score, make_score("magnitude", network.module, (), seed=0))
+    network.module.zero_grad()
+    own = set(network.module.modules())
+    return channels, sum(layer in own for layer in traced.fenced)
+
+
+def _plan(channels: Channels, request: PruningRequest) -> tuple[float, dict[str, int]]:
+    if request.max_macs is not None:
+        return fit_macs(channels, request.max_macs, scope=request.scope, round_to=request.round_to)
+    keep = plan_widths(channels, request.ratios, scope=request.scope, round_to=request.round_to)
+    return request.ratios.get("", 0.0), keep
+
+
+def _go_part(width: int, keep: int, share: float) -> int:
+    return keep if share == 1 else round(width - (width - keep) * share)
