@@ -128,7 +128,11 @@ class _FlowHead(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        if not torch.is_autocast_enabled(x.device.type):
+            return self.layers(x)
+        x = self.layers[:-1](x)
+        with torch.autocast(x.device.type, enabled=False):  # half precision would round places by whole pixels
+            return self.layers[-1](x.float())
 
 
 class _FlowNet(nn.Module):
@@ -218,9 +222,12 @@ class Sdafn(nn.Module):
 
     def estimate_flows(self, ref_input: Tensor, source_image: Tensor) -> list[Flows]:
         """Return the flows after each level, coarsest first; the last is at full size."""
+        return self.dafnet.estimate_flows(*self._extract_features(ref_input, source_image))
+
+    def _extract_features(self, ref_input: Tensor, source_image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the refined features of garment and person, coarsest first."""
         reference = self.reference_FPN(self.reference_features(ref_input))
-        source = self.source_FPN(self.source_features(source_image))
-        return self.dafnet.estimate_flows(source, reference)
+        return self.source_FPN(self.source_features(source_image)), reference
 
     def forward(self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor) -> Tensor:
         """Return the try-on picture (N, 3, H, W), about [-1, 1].
@@ -233,12 +240,31 @@ class Sdafn(nn.Module):
 
     def forward_levels(self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor) -> list[tuple[Tensor, Flows]]:
         """Return the try-on picture as each level would make it, and its flows, coarsest first."""
-        levels = []
-        for flows in self.estimate_flows(ref_input, source_image):
-            size = flows.cross_attention.shape[2:]
-            source, reference = _shrink(source_image, size), _shrink(ref_image, size)
-            levels.append((self.dafnet.render(source, reference, flows), flows))
-        return levels
+        return [
+            (self._render_level(source_image, ref_image, flows), flows)
+            for flows in self.estimate_flows(ref_input, source_image)
+        ]
+
+    def forward_targets(self, ref_input: Tensor, source_image: Tensor, ref_image: Tensor) -> dict[str, Tensor]:
+        """Return what a student can learn from this network, by `kind/scale`, coarsest first.
+
+        At scale 1, the finest, a tensor has the picture's height and width, at scale 4 a quarter of them. The kinds
+        are `picture`, the fields of `Flows`, and `source_features` and `reference_features`, of both pyramids.
+        """
+        source, reference = self._extract_features(ref_input, source_image)
+        levels = self.dafnet.estimate_flows(source, reference)
+        targets: dict[str, Tensor] = {}
+        for level, flows in enumerate(levels):
+            scale = 2 ** (len(levels) - 1 - level)
+            targets[f"source_features/{2 * scale}"] = source[level]
+            targets[f"reference_features/{2 * scale}"] = reference[level]
+            targets |= {f"{kind}/{scale}": tensor for kind, tensor in flows._asdict().items()}
+            targets[f"picture/{scale}"] = self._render_level(source_image, ref_image, flows)
+        return targets
+
+    def _render_level(self, source_image: Tensor, ref_image: Tensor, flows: Flows) -> Tensor:
+        size = flows.cross_attention.shape[2:]
+        return self.dafnet.render(_shrink(source_image, size), _shrink(ref_image, size), flows)
 
 
 def _shrink(picture: Tensor, size: torch.Size) -> Tensor:
@@ -257,6 +283,10 @@ class SdafnPlus(Sdafn):
     def forward_levels(self, person: Tensor, clothes: Tensor) -> list[tuple[Tensor, Flows]]:  # type: ignore[override]
         """Return the try-on picture and the flows of every level, coarsest first."""
         return super().forward_levels(person, clothes, person)
+
+    def forward_targets(self, person: Tensor, clothes: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return what a student can learn from this network, by `kind/scale`, coarsest first."""
+        return super().forward_targets(person, clothes, person)
 
 
 def build_sdafn(**settings: Any) -> Network:

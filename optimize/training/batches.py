@@ -1,0 +1,156 @@
+"""Batches of try-on pairs: which pairs a step sees depends on seed and step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..artifacts import Size
+from ..data.drawn_dataset import DrawnDataset
+from ..errors import NetworkError, UsageError
+from ..networks import InputSpec, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.pairs import Pair
+
+__all__ = [
+    "HELD_OUT_SEEDS",
+    "PairDataset",
+    "Stage",
+    "check_drawn_size",
+    "feed_batch",
+    "load_batches",
+    "open_drawn",
+    "pair_to_batch",
+]
+
+HELD_OUT_SEEDS = range(0, 1_000_000)
+"""Seeds below one million are never trained on; comparisons draw theirs from here."""
+SEEDS_PER_TRAINING = 10_000_000
+PREFETCHED = 4
+
+FED = ("person", "clothes", "edge")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many steps at one picture size."""
+
+    size: Size
+    steps: int
+    batch_size: int
+
+
+def load_batches(
+    open_samples: Callable[[Size], Any],
+    stages: Sequence[Stage],
+    start: int,
+    *,
+    workers: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the batches from step `start` on, each the share of one of so many processes.
+
+    `open_samples` gives the endless samples at a size, by position; the positions of the second stage follow those
+    of the first.
+    """
+    first = 0
+    for stage in stages:
+        share = stage.batch_size // processes
+        begins = range(first + process * share, first + stage.steps * stage.batch_size, stage.batch_size)
+        first += stage.steps * stage.batch_size
+        skipped = min(start, stage.steps)
+        start -= skipped
+        if skipped < stage.steps:
+            yield from DataLoader(
+                open_samples(stage.size),
+                batch_sampler=[range(begin, begin + share) for begin in begins[skipped:]],
+                num_workers=workers,
+                prefetch_factor=PREFETCHED if workers else None,
+            )
+
+
+def open_drawn(seed: int, size: Size) -> DrawnDataset:
+    """Open the drawn pairs of a training; none of them is held out, nor another seed's."""
+    first = HELD_OUT_SEEDS.stop + seed * SEEDS_PER_TRAINING
+    return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size)
+
+
+class PairDataset(Dataset):  # type: ignore[type-arg]
+    """Given pairs over and over, shuffled anew each time, every other one mirrored, by seed and position alone.
+
+    A sample has person and clothes (3, H, W), where the pair has them edge (1, H, W) and, unless `truth` is False,
+    truth (3, H, W).
+    """
+
+    def __init__(self, pairs: Sequence[Pair], seed: int, *, truth: bool = True) -> None:
+        self.pairs = pairs
+        self.seed = seed
+        self.truth = truth
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        epoch, index = divmod(position, len(self.pairs))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
+        pair = self.pairs[int(order[index])]
+        mirrored = np.random.default_rng((self.seed, epoch, index)).random() < 0.5
+        sample = pair_to_batch(pair, truth=self.truth)
+        return {name: tensor.flip(-1) if mirrored else tensor for name, tensor in sample.items()}
+
+
+def pair_to_batch(pair: Pair, *, truth: bool = True) -> dict[str, Tensor]:
+    """Return the pictures of a pair as tensors (C, H, W)."""
+    pictures = {"person": pair.person, "clothes": pair.clothes, "edge": pair.edge}
+    pictures["truth"] = pair.truth if truth else None
+    return {name: torch.from_numpy(picture) for name, picture in pictures.items() if picture is not None}
+
+
+def feed_batch(inputs: Sequence[InputSpec], batch: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return a network's inputs (N, C, H, W) for a batch.
+
+    A picture with fewer channels than its input is repeated. Without an edge, the garment's is where it is not
+    near-white. Raises NetworkError for an input that no picture of a pair feeds.
+    """
+    return [_fit_picture(_take_picture(spec, batch), spec) for spec in inputs]
+
+
+def _take_picture(spec: InputSpec, batch: Mapping[str, Tensor]) -> Tensor:
+    from ...benchmarks.feeds import NEAR_WHITE
+
+    if spec.fed_by not in FED:
+        raise NetworkError(
+            f"input '{spec.name}' is fed by '{spec.fed_by}', which no pair has; declare "
+            f"InputSpec('{spec.name}', {spec.channels}, picture=...) with one of {', '.join(FED)}"
+        )
+    if spec.fed_by == "edge" and "edge" not in batch:
+        return (batch["clothes"].amin(1, keepdim=True) <= NEAR_WHITE).to(batch["clothes"].dtype)
+    return batch[spec.fed_by]
+
+
+def _fit_picture(picture: Tensor, spec: InputSpec) -> Tensor:
+    times, left = divmod(spec.channels, picture.shape[1])
+    if left:
+        raise NetworkError(
+            f"input '{spec.name}' has {spec.channels} channels, its picture '{spec.fed_by}' {picture.shape[1]}; "
+            "declare another picture for it"
+        )
+    return picture if times == 1 else picture.repeat(1, times, 1, 1)
+
+
+def check_drawn_size(network: Network, size: Size) -> None:
+    """Raise UsageError when pairs cannot be drawn at a size, or the network cannot take it."""
+    if size.height * 3 != size.width * 4 or any(side % network.multiple_of for side in size):
+        raise UsageError(
+            f"size {size}: drawn pairs are 4:3 and the network needs height and width divisible by "
+            f"{network.multiple_of}; take {4 * network.multiple_of}x{3 * network.multiple_of} or a multiple"
+        )
