@@ -189,11 +189,10 @@ def _prune(built: Network, source: Path, settings: Mapping[str, Any]) -> Removal
 
 def _list_output_shapes(network: Network, inputs: tuple[Tensor, ...], what: str, hint: str) -> list[list[int]]:
     """Run the network and return the shapes of what it makes; raises NetworkError that says why it does not run."""
-    import torch
+    from .pruning.groups import run_shapes
 
     try:
-        with torch.no_grad():
-            made = network.module(*inputs)
+        made = run_shapes(network.module, inputs)
     except Exception as error:  # the user's own code, which may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise NetworkError(f"{what}: {reason}{hint}") from error

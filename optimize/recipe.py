@@ -84,6 +84,8 @@ class StepShape:
     reads: tuple[Kind, ...]
     writes: Kind
     settings: Mapping[str, inspect.Parameter]
+    files: Mapping[str, tuple[Kind, ...]]
+    """Those settings that are files too, such as a teacher, and their kinds: a recipe names an earlier step."""
     owned: tuple[str, ...]
     check: Callable[..., None] | None
     """The step's module's own `check_settings`, if it has one: raises UsageError for settings at odds.
@@ -113,7 +115,7 @@ def check_recipe(recipe: Recipe, start_kind: Kind | None, steps: StepTable = STE
     for place, stage in enumerate(recipe.stages, start=1):
         shape = read_shape(find_step(stage.step, steps)) if stage.step in steps else None
         found = [] if shape or not stage.step else [f"no such step; {_among(stage.step, 'steps', steps)}"]
-        found += [*_check_place(stage, shape, given), *_check_settings(stage, shape, given.get(stage.source))]
+        found += [*_check_place(stage, shape, given), *_check_settings(stage, shape, given)]
         problems += [f"step {place} '{stage.step}': {text}" for text in found]
         given.setdefault(stage.name, shape.writes if shape else None)
     names = dict.fromkeys(stage.name for stage in recipe.stages)
@@ -132,10 +134,13 @@ def find_step(name: str, steps: StepTable = STEPS) -> Callable[..., Path]:
 def read_shape(function: Callable[..., Path]) -> StepShape:
     """Read from a step's signature the kinds of its files and its settings."""
     source, output, *rest = inspect.signature(function, eval_str=True).parameters.values()
+    settings = {parameter.name: parameter for parameter in rest if parameter.name != "force"}
+    marks = {name: _list_marks(parameter, Reads) for name, parameter in settings.items()}
     return StepShape(
         reads=_find_mark(source, Reads).kinds,
         writes=_find_mark(output, Writes).kind,
-        settings={parameter.name: parameter for parameter in rest if parameter.name != "force"},
+        settings=settings,
+        files={name: found[0].kinds for name, found in marks.items() if found},
         owned=(source.name, output.name, "force"),
         check=getattr(sys.modules[function.__module__], "check_settings", None),
     )
@@ -160,10 +165,13 @@ def convert_setting(value: Any, annotation: Any) -> Any:
 
 
 def _find_mark(parameter: inspect.Parameter, kind: type[_Mark]) -> _Mark:
-    for mark in getattr(parameter.annotation, "__metadata__", ()):
-        if isinstance(mark, kind):
-            return mark
+    if marks := _list_marks(parameter, kind):
+        return marks[0]
     raise TypeError(f"parameter '{parameter.name}' of a step is not annotated with {kind.__name__}(...)")
+
+
+def _list_marks(parameter: inspect.Parameter, kind: type[_Mark]) -> list[_Mark]:
+    return [mark for mark in getattr(parameter.annotation, "__metadata__", ()) if isinstance(mark, kind)]
 
 
 def _check_place(stage: Stage, shape: StepShape | None, given: _Given) -> Iterator[str]:
@@ -181,12 +189,14 @@ def _check_place(stage: Stage, shape: StepShape | None, given: _Given) -> Iterat
         yield f"reads {' or '.join(shape.reads)}, but {origin} {kind}"
 
 
-def _check_settings(stage: Stage, shape: StepShape | None, source_kind: Kind | None) -> Iterator[str]:
+def _check_settings(stage: Stage, shape: StepShape | None, given: _Given) -> Iterator[str]:
     if shape is None:
         return
     for key, value in stage.settings.items():
         if key in shape.owned:
             yield f"'{key}' is for the run to set, not for a recipe; remove it"
+        elif key in shape.files:
+            yield from _check_file(key, value, shape.files[key], given)
         elif key in shape.settings:
             try:
                 convert_setting(value, shape.settings[key].annotation)
@@ -201,14 +211,25 @@ def _check_settings(stage: Stage, shape: StepShape | None, source_kind: Kind | N
             yield f"needs the setting '{key}'"
     if shape.check and set(stage.settings) <= set(shape.settings):
         try:
-            shape.check(**stage.settings, source_kind=source_kind)
+            shape.check(**stage.settings, source_kind=given.get(stage.source))
         except UsageError as error:
             yield str(error)
+
+
+def _check_file(key: str, value: Any, kinds: tuple[Kind, ...], given: _Given) -> Iterator[str]:
+    """Check that a setting which is a file names an earlier step that gives one of its kinds."""
+    names = [name for name in given if name is not None]
+    if not isinstance(value, str) or value not in names:
+        yield f"setting '{key}': names no earlier step, {value!r}; {_among(value, 'earlier', names)}"
+    elif (kind := given[value]) and kind not in kinds:
+        yield f"setting '{key}': takes {' or '.join(kinds)}, but '{value}' gives {kind}"
 
 
 def _choose_report(recipe: Recipe, steps: StepTable) -> tuple[str, ...]:
     """Name the first ONNX artifact and all that no later stage reads."""
     read = {stage.source for stage in recipe.stages}
+    for stage in recipe.stages:
+        read.update(stage.settings.get(key) for key in read_shape(find_step(stage.step, steps)).files)
     last = [stage.name for stage in recipe.stages if stage.name not in read]
     onnx = [s.name for s in recipe.stages if read_shape(find_step(s.step, steps)).writes == "onnx"]
     return tuple(dict.fromkeys([*onnx[:1], *last]))

@@ -167,8 +167,11 @@ class _Run:
     def bind_arguments(self, function: Step, stage: Stage) -> dict[str, Any]:
         """Return the step's keyword arguments: the recipe's settings, the run's own, the defaults."""
         arguments = {}
-        for name, parameter in read_shape(function).settings.items():
-            if name in stage.settings:
+        shape = read_shape(function)
+        for name, parameter in shape.settings.items():
+            if name in shape.files and name in stage.settings:
+                arguments[name] = self.paths[stage.settings[name]]
+            elif name in stage.settings:
                 arguments[name] = convert_setting(stage.settings[name], parameter.annotation)
             elif name in FILLED and (self.filled[name] is not None or parameter.default is parameter.empty):
                 arguments[name] = self.filled[name]

@@ -21,7 +21,7 @@ from .tracing import Traced
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ChannelGroup", "Channels", "count_macs", "find_channels", "remove_channels"]
+__all__ = ["ChannelGroup", "Channels", "count_macs", "find_channels", "remove_channels", "run_shapes"]
 
 Score = Callable[[Any], Tensor | None]
 """One of Torch-Pruning's importances: a group -> a number per channel, None where it has no say."""
@@ -57,14 +57,15 @@ class Channels:
     graph: Any = field(repr=False)
 
 
-def find_channels(traced: Traced, score: Score, fallback: Score) -> Channels:
+def find_channels(traced: Traced, inputs: tuple[Tensor, ...], score: Score, fallback: Score) -> Channels:
     """Return the groups of channels that can be removed, and how much each channel matters.
 
+    `inputs` are what multiply-adds are counted with, of the size that counts; the trace may have a smaller one.
     `fallback` scores the groups of which `score` has nothing to say.
     """
     module = traced.model.get_submodule("network")
     names = {layer: name for name, layer in module.named_modules()}
-    macs = count_macs(module, traced.inputs)
+    macs = count_macs(module, inputs)
     with _quiet_torch_pruning():
         import torch_pruning as tp
 
@@ -95,12 +96,23 @@ def count_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
         if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
             handles.append(layer.register_forward_hook(watch(name)))
     try:
-        with torch.no_grad():
-            module(*inputs)
+        run_shapes(module, inputs)
     finally:
         for handle in handles:
             handle.remove()
     return dict(counted)
+
+
+def run_shapes(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Run the network for the shapes alone, which takes no time; what only runs on numbers is run on them."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with torch.no_grad():
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                return module(*inputs)
+        except Exception:  # the user's own code may ask for a number, and say anything for want of it
+            return module(*inputs)
 
 
 def remove_channels(channels: Channels, keep: Mapping[str, int]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import NetworkError
-from .groups import Channels, find_channels, remove_channels
+from .groups import Channels, find_channels, remove_channels, run_shapes
 from .importance import Importance, Sample, make_score
 from .plan import Scope, fit_macs, plan_widths
 from .tracing import trace_network
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..networks import Network
 
 __all__ = ["PruningRequest", "Removal", "prune_module"]
+
+
+TRACED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,23 @@ def _look(
     network: Network, request: PruningRequest, inputs: tuple[Tensor, ...], samples: Sequence[Sample]
 ) -> tuple[Channels, int]:
     """Return the groups of channels with their scores, and how many layers are kept whole."""
-    traced = trace_network(network, inputs)
+    traced = trace_network(network, _shrink(network, inputs))
     score = make_score(request.importance, network.module, samples, seed=request.seed)
-    channels = find_channels(traced, score, make_score("magnitude", network.module, (), seed=0))
+    channels = find_channels(traced, inputs, score, make_score("magnitude", network.module, (), seed=0))
     network.module.zero_grad()
     own = set(network.module.modules())
     return channels, sum(layer in own for layer in traced.fenced)
+
+
+def _shrink(network: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the inputs at the least size that the network runs at: a trace wants channels, not pixels."""
+    side = network.multiple_of * max(1, round(TRACED_SIDE / network.multiple_of))
+    small = tuple(given[..., :side, :side] if given.dim() == 4 else given for given in inputs)
+    try:
+        run_shapes(network.module, small)
+    except Exception:  # made for its own size
+        return inputs
+    return small
 
 
 def _plan(channels: Channels, request: PruningRequest) -> tuple[float, dict[str, int]]:
