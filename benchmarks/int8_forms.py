@@ -165,10 +165,10 @@ def _list_tools(task: Int8Task, plain: Path, samples: Samples) -> list[_Maker]:
 def _list_own(task: Int8Task, rewritten: dict[str, Path]) -> Iterator[_Maker]:
     """Yield vtopt's forms for each runtime, from the model that is rewritten for it, or from the weights beside it."""
     from ..optimize.artifacts import Size
-    from ..optimize.int8.engines import ENGINES, TORCH_ENGINES
+    from ..optimize.int8.engines import ENGINES, TORCH_ENGINES, TRAINED
     from ..optimize.quantize import quantize_onnx
 
-    others = ENGINES.keys() - {"onnxruntime"}
+    others = ENGINES.keys() - {"onnxruntime", TRAINED}
     held_out = {"pairs": task.pairs, **({"pair_count": task.pair_count} if task.pairs else {})}
     static: dict[str, Any] = {"int8": True, "calibration_count": task.calibration_count, **held_out}
     budget = {"min_psnr": task.min_psnr, "time_budget": task.time_budget}

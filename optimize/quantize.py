@@ -29,9 +29,10 @@ from .cpu_target import TargetName
 from .durations import parse_duration
 from .errors import InputError, UsageError, VtoptError
 from .export import check_size
-from .int8.engines import ENGINE_RANGES, TORCH_ENGINES, EngineName
+from .int8.engines import ENGINE_RANGES, TORCH_ENGINES, TRAINED, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
+from .int8.trained import INT8_RANGES, Trained, read_ranges
 from .onnx_files import load_onnx, save_onnx
 from .provenance import Metadata, add_record, read_history, read_metadata, to_plain
 from .verify import compare_artifacts, require_finite, require_flow, require_psnr
@@ -58,7 +59,7 @@ SEARCH_SHARE = 0.8
 QuantizeIn = Annotated[
     Path,
     Reads(("onnx", "weights", "checkpoint")),
-    typer.Argument(help="An ONNX model; weights for --engine neural-compressor."),
+    typer.Argument(help="An ONNX model; weights for --engine neural-compressor, or trained for int8."),
 ]
 RangesOption = Annotated[
     Literal["auto", "minmax", "percentile", "entropy", "mse"] | None,
@@ -81,7 +82,8 @@ def quantize_onnx(
     engine: Annotated[
         EngineName | None,
         typer.Option(
-            help="What makes static int8; neural-compressor reads weights. Default: onnxruntime, vtopt's own."
+            help="What makes static int8; neural-compressor reads weights. Default: trained for what "
+            "finetune --int8 made, else onnxruntime, vtopt's own."
         ),
     ] = None,
     network: NetworkName = None,
@@ -118,6 +120,8 @@ def quantize_onnx(
     DifferenceError for pictures with NaN, BudgetError (the best file is kept) for a budget that is not met.
     """
     began = time.monotonic()
+    if int8 and not (engine or dynamic or weight_only or ranges) and INT8_RANGES in read_metadata(source):
+        engine = TRAINED
     check_settings(
         fp16=fp16,
         int8=int8,
@@ -134,6 +138,7 @@ def quantize_onnx(
         source_kind=detect_kind(source),
     )
     model, inherited = _load(source, engine, network, size)
+    inherited.pop(INT8_RANGES, None)  # from here on they are in the graph, or hold no more
     settings: dict[str, Any] = {
         "network": network,
         "size": size and str(size),
@@ -242,18 +247,19 @@ def check_settings(
     for name, limit in (("--min-psnr", min_psnr), ("--max-flow-px", max_flow_px)):
         if limit is not None and not (limit >= 0 and math.isfinite(limit)):
             raise UsageError(f"quantize: {name} {limit:g} is no limit; give a number from 0 up")
-    if max_flow_px is not None and engine in TORCH_ENGINES:
+    if max_flow_px is not None and (engine in TORCH_ENGINES or (engine == TRAINED and source_kind != "onnx")):
         raise UsageError(f"quantize: --max-flow-px compares two ONNX models, and --engine {engine} starts from weights")
     if engine is not None and ranges not in {None, "auto", *ENGINE_RANGES[engine]}:
         known = ", ".join(ENGINE_RANGES[engine])
-        raise UsageError(f"quantize: --engine {engine} has no ranges by {ranges}; it takes {known}")
-    if size and engine not in TORCH_ENGINES:
+        taken = f"it takes {known}" if known else "it has its own"
+        raise UsageError(f"quantize: --engine {engine} has no ranges by {ranges}; {taken}")
+    if size and (source_kind == "onnx" or engine not in {*TORCH_ENGINES, TRAINED}):
         raise UsageError("quantize: --size is for weights; an ONNX model has its own")
     if engine in TORCH_ENGINES and source_kind == "onnx":
         raise UsageError(f"quantize: --engine {engine} quantises the torch network; give it the weights, not ONNX")
-    if engine not in TORCH_ENGINES and source_kind in {"weights", "checkpoint"}:
+    if engine not in {*TORCH_ENGINES, TRAINED} and source_kind in {"weights", "checkpoint"}:
         raise UsageError(
-            f"quantize: weights are for --int8 --engine {' or '.join(TORCH_ENGINES)}; "
+            f"quantize: weights are for --int8 --engine {' or '.join((*TORCH_ENGINES, TRAINED))}; "
             "for all else give ONNX, as vtopt export makes it"
         )
 
@@ -261,14 +267,17 @@ def check_settings(
 def _load(source: Path, engine: EngineName | None, network: str | None, size: Size | None) -> tuple[Any, Metadata]:
     """Return what the engine quantises, the torch network or a float32 ONNX model, and what its file says of it."""
     metadata = read_metadata(source)
-    if engine in TORCH_ENGINES:
+    trained = read_ranges(metadata, source) if engine == TRAINED else None
+    if engine == TRAINED and trained is None:
+        raise InputError(f"{source}: carries no trained int8 ranges; make them with vtopt finetune --int8")
+    if engine in TORCH_ENGINES or (trained and detect_kind(source) != "onnx"):
         built = load_network(source, network)
         built = replace(built, size=size or Size(*built.size))
         check_size(Size(*built.size), built, source)
-        return built, metadata | describe_network(built.name, built)
+        return Trained(built, trained) if trained else built, metadata | describe_network(built.name, built)
     model = load_onnx(source)
     check_float32(model, source)
-    return model, metadata
+    return Trained(model, trained) if trained else model, metadata
 
 
 def _make_simple(model: ModelProto, *, fp16: bool, weight_only: bool) -> Made:

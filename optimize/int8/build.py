@@ -14,7 +14,7 @@ from ..data.pairs import open_pairs
 from ..errors import InputError
 from .budget import Choice, search_budget
 from .choice import choose_range_method
-from .engines import AUTO_RANGES, load_engine
+from .engines import AUTO_RANGES, TRAINED, load_engine
 from .limits import Budget
 from .measurements import Measurements
 from .mixtures import Score, open_mixtures
@@ -63,7 +63,7 @@ def build_int8(
     engine = open_engine(source, network=request.network)
     engine = replace(engine, size=request.size or engine.size)
     pairs, said = choose_calibration_pairs(request.pairs, engine.size, request.calibration_count, request.pair_count)
-    notes = [*notices, *said]
+    notes = [*notices, *(said if request.engine != TRAINED else ())]
     settings = {"engine": request.engine, "target": cpu.name}
     feeds = feed_calibration(engine, pairs, notes, request.deadline.share(CALIBRATION_SHARE))
     if request.engine != "onnxruntime":
@@ -72,6 +72,8 @@ def build_int8(
         method: RangeMethod = AUTO_RANGES[request.engine] if request.ranges == "auto" else request.ranges
         made = load_engine(request.engine)(model, feeds, Int8Settings(cpu, method))
         notes += list_float_ops(made)
+        if request.engine == TRAINED:
+            return Made(made, settings, {"ranges": TRAINED}, (*notes, *model.ranges.compare_target(cpu)))
         return Made(made, settings, {"calibrated_on_pairs": len(pairs), "ranges": method}, tuple(notes))
     notes += list_float_ops(model)
     calibrated = calibrate_model(model, feeds)
