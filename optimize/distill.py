@@ -1,0 +1,127 @@
+"""Distil a teacher into a student that needs only person and clothes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .artifacts import Force, PairsFolder, Reads, SizeOption, WeightsIn, WeightsOut, hash_artifact, new_output
+from .networks import build_network
+from .provenance import HISTORY, add_record, read_metadata
+from .training.devices import Precision
+from .weights import describe_network, load_network, save_weights
+
+__all__ = ["distill_network"]
+
+DEFAULT_STUDENT = "sdafn_plus_tiny"
+
+_STUDENT_HELP = "Weights to begin with. Default: random ones, by --seed."
+_NETWORK_HELP = f"The student's network. Default: what --student says, or {DEFAULT_STUDENT}."
+_TEACHER_HELP = "The teacher's network. Default: what its file says."
+_VGG_HELP = "torchvision's VGG19 weights, for the perceptual loss. Default: Laplacian pyramids in its place."
+_COPY_HELP = "Only copy the teacher's pictures, with no tutoring: what the scheme is to be compared with."
+
+
+def distill_network(
+    source: WeightsIn,
+    output: WeightsOut,
+    *,
+    student: Annotated[Path | None, Reads(("weights", "checkpoint")), typer.Option(help=_STUDENT_HELP)] = None,
+    network: Annotated[str | None, typer.Option(help=_NETWORK_HELP)] = None,
+    teacher_network: Annotated[str | None, typer.Option(help=_TEACHER_HELP)] = None,
+    pairs: PairsFolder = None,
+    foreground_steps: Annotated[
+        int, typer.Option(min=0, help="First steps: the other garment is plain, the garment's region is judged.")
+    ] = 500,
+    plain_steps: Annotated[
+        int, typer.Option(min=0, help="Next steps: the other garment is plain, all of the picture is judged.")
+    ] = 500,
+    steps: Annotated[int, typer.Option(min=0, help="Last steps: other garments of every kind.")] = 2000,
+    size: SizeOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 8,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
+    ] = 1e-3,
+    vgg: Annotated[Path | None, typer.Option(help=_VGG_HELP)] = None,
+    look_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the perceptual loss.")] = 0.5,
+    smooth_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the flows' smoothness.")] = 0.01,
+    copy_teacher: Annotated[bool, typer.Option("--copy-teacher", help=_COPY_HELP)] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds random weights, the pairs and their order.")] = 0,
+    validate_every: Annotated[int, typer.Option(min=0, help="Steps from one validation to the next; 0: none.")] = 100,
+    validation_count: Annotated[int, typer.Option(min=1, help="How many pairs to validate on.")] = 24,
+    patience: Annotated[int, typer.Option(min=0, help="Stop after so many validations no better; 0: never.")] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: fp32 on a CPU; on a GPU bf16, or fp16 where it has none.")
+    ] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load or draw pairs.")] = 2,
+    force: Force = False,
+) -> Path:
+    """Teach a student of person and clothes what a teacher of pose and agnostic person can do.
+
+    The teacher puts another garment on a person; the student is given that picture and the garment of the real one,
+    and learns to make the real picture. So the teacher's faults are in what it is given, not in what it learns. The
+    lessons are three: with plain garments judged only where the person wears the garment, with plain garments, and
+    with every garment. The losses are L1, perceptual, second-order smoothness of the flows, and where the teacher's
+    flows lead.
+
+    The source is the teacher, and stays as it is. A folder of pairs needs test_truth/ (the person in the clothes; for
+    photographs of persons in their own garment that is test_img/ again), and what the teacher takes: test_pose/ and
+    test_agnostic/ for sdafn. A folder's last tenth is held out for validation. Without --pairs, outfits are drawn.
+
+    The state is kept beside the output, in OUTPUT.training.pth, until the output is written; the same command goes on
+    after an interruption, and on one CPU ends with the same bytes.
+
+    Raises OutputError when the output exists, or the file beside it holds another training; InputError for pairs
+    that lack what the teacher needs; NetworkError for a student that takes more than person and clothes; UsageError
+    for a size that does not fit; VtoptError when the training diverges.
+    """
+    import torch
+    from accelerate import PartialState
+
+    from .training.tutor_training import Distillation, distill
+
+    with new_output(output, "weights", force=force):
+        pass  # an output that cannot be written is refused now, not after the training
+    teacher = load_network(source, teacher_network)
+    torch.manual_seed(seed)
+    pupil = load_network(student, network) if student else build_network(network or DEFAULT_STUDENT)
+    request = Distillation(
+        steps=steps,
+        foreground_steps=foreground_steps,
+        plain_steps=plain_steps,
+        size=size,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        look_weight=look_weight,
+        smooth_weight=smooth_weight,
+        vgg=vgg,
+        copy_teacher=copy_teacher,
+        seed=seed,
+        pairs=pairs,
+        validate_every=validate_every,
+        validation_count=validation_count,
+        patience=patience,
+        precision=precision,
+        workers=workers,
+    )
+    weights = {"teacher": hash_artifact(source), "student": hash_artifact(student) if student else pupil.name}
+    progress_file = output.with_suffix(".training.pth")
+    figures = distill(pupil, teacher, request, weights, progress_file, force=force)
+    processes = PartialState()
+    if processes.is_main_process:
+        settings = {name: value for name, value in asdict(request).items() if name != "workers"}
+        settings |= {"network": pupil.name, "student": student and student.name}
+        settings |= {"pairs": pairs and pairs.name, "vgg": vgg and vgg.name}
+        said = read_metadata(source)
+        header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
+        header = add_record(
+            header | describe_network(pupil.name, pupil), "distill", source, settings=settings, figures=figures
+        )
+        with new_output(output, "weights", force=True) as draft:
+            save_weights(pupil.module.state_dict(), draft, header)
+        progress_file.unlink(missing_ok=True)
+    processes.wait_for_everyone()
+    return output
