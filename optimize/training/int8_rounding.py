@@ -90,4 +90,6 @@ class Int8Conv2d(nn.Conv2d):
     """How many steps weights have either side of zero."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(self.int8_input(input), round_weight(self.weight, self.int8_limit), self.bias)
+        # Not in bfloat16, whatever the rest is in: its eight digits would round what is rounded to eight already.
+        with torch.autocast(input.device.type, enabled=False):
+            return self._conv_forward(self.int8_input(input), round_weight(self.weight, self.int8_limit), self.bias)
