@@ -28,6 +28,9 @@ def report_command(
     pair_count: PairCount = 8,
     runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
     threads: Threads = None,
+    table: Annotated[
+        Literal["report", "pruning"], typer.Option(help="Which columns: all, or those that pruning papers print.")
+    ] = "report",
     format: Annotated[Literal["md", "csv", "json"], typer.Option(help="How to print the table.")] = "md",
 ) -> None:
     """Compare models: size, parameters, MACs, latency, and pictures against the first.
@@ -35,6 +38,7 @@ def report_command(
     Without models, those of the last run. ONNX is measured on onnxruntime and OpenVINO. With drawn pairs
     and folders that have test_truth, pictures are also compared with the truth.
     """
+    from .paper_tables import make_table
     from .report import format_report, measure_models
     from .run_report import list_last_run
 
@@ -47,7 +51,7 @@ def report_command(
             # A file in a folder does not choose which module is imported: a user's own network is named again.
             network = run_network if run_network in NETWORKS else None
     report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
-    print(format_report(report, format), end="")
+    print(format_report(make_table(report, table), format), end="")
 
 
 @bench.command(

@@ -77,6 +77,8 @@ def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., Non
         if name == "quantize":
             _announce_loss(arguments["source"], output)
         print_step(output, as_json=json)
+        if name == "prune" and not json:
+            _print_pruning(output)
 
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
@@ -95,6 +97,27 @@ def _announce_loss(source: Path, output: Path) -> None:
     if detect_kind(source) == "onnx":  # what was made of weights has no parent on onnxruntime
         for loss in find_losses(source, output):
             print_notice(loss)
+
+
+def _print_pruning(output: Path) -> None:
+    """Print the table of the network before and after."""
+    from ..benchmarks.paper_tables import PRUNING_COLUMNS, make_pruning_row
+    from ..benchmarks.tables import format_table
+    from .provenance import read_history
+
+    figures = read_history(output)[-1].figures
+    rows: list[dict[str, Any]] = []
+    for name, suffix in (("original", "_before"), ("pruned", "")):
+        row = make_pruning_row(
+            name,
+            gflops=figures[f"gflops{suffix}"],
+            parameters_m=figures[f"parameters{suffix}"] / 1e6,
+            size_mb=figures[f"size_mb{suffix}"],
+            psnr_db=figures.get(f"truth_psnr_db{suffix}"),
+            first=rows[0] if rows else None,
+        )
+        rows.append(row)
+    print(format_table(rows, PRUNING_COLUMNS), end="")
 
 
 def _add_steps() -> None:

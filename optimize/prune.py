@@ -240,9 +240,14 @@ def _round_or_none(value: float) -> float | None:
 
 
 def _make_recovery(built: Network, source: Path, settings: Mapping[str, Any]) -> Callable[[int], None]:
-    """Return what is done between two steps: train towards the pictures of the source."""
+    """Return what is done between two steps: train towards the pictures of the source, and the truth."""
+    steps: int = settings["recover_steps"]
 
-    def recover(step: int) -> None:
-        raise NotImplementedError
+    def train(step: int) -> None:
+        from .training.recovery import Recovery, recover
 
-    return recover if settings["recover_steps"] else lambda step: None
+        original = load_network(source, settings["network"])
+        request = Recovery(steps=steps, pairs=settings["pairs"], seed=settings["seed"] + step, validate_every=0)
+        recover(built, original, request, label=f"recover after step {step} of {settings['steps']}")
+
+    return train if steps else lambda step: None
