@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HELD_OUT_SEEDS",
+    "LEAST_DRAWN",
     "PairDataset",
     "Stage",
     "check_drawn_size",
@@ -35,6 +36,7 @@ HELD_OUT_SEEDS = range(0, 1_000_000)
 """Seeds below one million are never trained on; comparisons draw theirs from here."""
 SEEDS_PER_TRAINING = 10_000_000
 PREFETCHED = 4
+LEAST_DRAWN = Size(32, 24)
 
 FED = ("person", "clothes", "edge")
 
@@ -72,7 +74,7 @@ def load_batches(
         if skipped < stage.steps:
             yield from DataLoader(
                 open_samples(stage.size),
-                batch_sampler=[range(begin, begin + share) for begin in begins[skipped:]],
+                batch_sampler=[list(range(begin, begin + share)) for begin in begins[skipped:]],
                 num_workers=workers,
                 prefetch_factor=PREFETCHED if workers else None,
             )
@@ -149,8 +151,11 @@ def _fit_picture(picture: Tensor, spec: InputSpec) -> Tensor:
 
 def check_drawn_size(network: Network, size: Size) -> None:
     """Raise UsageError when pairs cannot be drawn at a size, or the network cannot take it."""
-    if size.height * 3 != size.width * 4 or any(side % network.multiple_of for side in size):
+    multiple = network.multiple_of
+    if size.height * 3 != size.width * 4 or any(side % multiple for side in size):
         raise UsageError(
             f"size {size}: drawn pairs are 4:3 and the network needs height and width divisible by "
-            f"{network.multiple_of}; take {4 * network.multiple_of}x{3 * network.multiple_of} or a multiple"
+            f"{multiple}; take {4 * multiple}x{3 * multiple} or a multiple"
         )
+    if size.height < LEAST_DRAWN.height:
+        raise UsageError(f"size {size}: pairs cannot be drawn smaller than {LEAST_DRAWN}")

@@ -15,7 +15,7 @@ from torch import nn
 from ..artifacts import Size
 from ..data.pairs import hash_pairs, open_pairs
 from ..errors import NetworkError, UsageError
-from .batches import PairDataset, Stage, check_drawn_size, feed_batch, load_batches, open_drawn
+from .batches import LEAST_DRAWN, PairDataset, Stage, check_drawn_size, feed_batch, load_batches, open_drawn
 from .devices import Precision, check_shares, start_accelerator
 from .loop import WARM_UP_STEPS, Plan, run_training
 from .losses import list_levels, measure_teacher_loss, measure_truth_loss
@@ -177,12 +177,11 @@ def recover(
 def _plan_stages(student: Network, request: Recovery) -> tuple[Stage, Stage]:
     size = request.size or Size(*student.size)
     multiple = student.multiple_of
-    half = Size(*(max(side // 2 // multiple, 1) * multiple for side in size))
     stages = (
-        Stage(request.coarse_size or half, request.coarse_steps, request.batch_size),
+        Stage(request.coarse_size or _halve(size, multiple), request.coarse_steps, request.batch_size),
         Stage(size, request.steps, max(request.batch_size // 2, 1)),
     )
-    for stage in stages:
+    for stage in reversed(stages):  # the size that the user names comes first
         if not stage.steps:
             continue
         if request.pairs is None:
@@ -190,6 +189,14 @@ def _plan_stages(student: Network, request: Recovery) -> tuple[Stage, Stage]:
         elif any(side % multiple for side in stage.size):
             raise UsageError(f"size {stage.size}: the network needs height and width divisible by {multiple}")
     return stages
+
+
+def _halve(size: Size, multiple: int) -> Size:
+    """Return about half of a size, which the network can take, 4:3 where the size is: 32x24 at least."""
+    if size.height * 3 != size.width * 4:
+        return Size(*(max(side // 2 // multiple, 1) * multiple for side in size))
+    unit = max(size.height // (8 * multiple), -(-LEAST_DRAWN.height // (4 * multiple))) * multiple
+    return Size(4 * unit, 3 * unit)
 
 
 def _check_teacher(student: Network, teacher: Network | None) -> None:
@@ -261,9 +268,9 @@ def _report(training: Training, pairs: _Pairs) -> dict[str, Any]:
     if training.scores:
         best_step, best = training.best_score
         figures |= {
-            "psnr_before": training.scores[0][1],
-            "psnr_after": training.scores[-1][1],
-            "psnr_best": best,
+            "psnr_before": round(training.scores[0][1], 3),
+            "psnr_after": round(training.scores[-1][1], 3),
+            "psnr_best": round(best, 3),
             "best_step": best_step,
             "against": "truth" if pairs.truth else "teacher",
             "validation_pairs": len(pairs.validation),

@@ -21,7 +21,9 @@ from vtopt.optimize.errors import NetworkError, OutputError, UsageError, VtoptEr
 from vtopt.optimize.networks import NETWORKS
 from vtopt.optimize.provenance import read_history
 from vtopt.optimize.strip import strip_checkpoint
-from vtopt.optimize.train import HELD_OUT_SEEDS, Stage, train_network
+from vtopt.optimize.train import train_network
+from vtopt.optimize.training import loop, losses
+from vtopt.optimize.training.state import Training
 from vtopt.optimize.weights import load_network
 
 NAME = "sdafn_plus_tiny"
@@ -73,14 +75,14 @@ def _equals(one: Any, other: Any) -> bool:
 def _replacing_step(k: int, change: Callable[[], Any]) -> Iterator[None]:
     """At step `k` (from 0), `change` happens in place of the loss; None leaves the loss as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        measure, count = train._measure_loss, iter(range(1000))
+        measure, count = losses.measure_truth_loss, iter(range(1000))
 
-        def measure_or_change(module: Any, batch: Any) -> Tensor:
-            loss = measure(module, batch)
+        def measure_or_change(levels: Any, batch: Any) -> Tensor:
+            loss = measure(levels, batch)
             changed = change() if next(count) == k else None
             return loss if changed is None else loss * changed
 
-        patch.setattr(train, "_measure_loss", measure_or_change)
+        patch.setattr(losses, "measure_truth_loss", measure_or_change)
         yield
 
 
@@ -118,18 +120,18 @@ def test_equal_settings_train_equally_and_another_seed_does_not(output: Path) ->
 @pytest.mark.parametrize("k", [1, 3, TOTAL - 1], ids=lambda k: f"before step {k}")
 def test_an_interrupted_training_resumes_bit_for_bit(k: int, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _read(train_network(output.with_name("whole.pth"), **SETTINGS))
-    take_step = train._take_step
+    take_step = loop.take_step
 
-    def interrupt(training: Any, batch: Any) -> float:
+    def interrupt(training: Training, *rest: Any) -> float:
         if training.step == k:
             raise KeyboardInterrupt
-        return take_step(training, batch)
+        return take_step(training, *rest)
 
-    monkeypatch.setattr(train, "_take_step", interrupt)
+    monkeypatch.setattr(loop, "take_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train_network(output, **SETTINGS)
     assert _read(output)["step"] == k
-    monkeypatch.setattr(train, "_take_step", take_step)
+    monkeypatch.setattr(loop, "take_step", take_step)
     assert _equals(_read(train_network(output, **SETTINGS)), whole)
 
 
@@ -160,7 +162,7 @@ def test_an_interruption_before_the_first_step_writes_nothing(output: Path, monk
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "_take_step", interrupt)
+    monkeypatch.setattr(loop, "take_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train_network(output, **SETTINGS)
     assert list(output.parent.iterdir()) == []
@@ -204,7 +206,7 @@ def test_a_foreign_file_is_refused_and_untouched(write: Callable[[Path], Any], o
 def test_another_suffix_is_refused_before_the_first_step(
     name: str, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(train, "_take_step")
+    monkeypatch.delattr(loop, "take_step")
     with pytest.raises(OutputError, match=r"name it net\.pth"):
         train_network(output.with_name(name), **SETTINGS)
 
@@ -231,11 +233,11 @@ def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_weights_that_diverge_under_a_good_loss_are_not_saved(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def poison(training: Any, batch: Any) -> float:
-        next(training.network.module.parameters()).data.fill_(math.nan)
+    def poison(training: Training, *_: Any) -> float:
+        next(training.module.parameters()).data.fill_(math.nan)
         return 0.5
 
-    monkeypatch.setattr(train, "_take_step", poison)
+    monkeypatch.setattr(loop, "take_step", poison)
     with pytest.raises(VtoptError, match=r"NaN or infinite values in \S+; no checkpoint was written"):
         train_network(output, **SETTINGS | {"coarse_steps": 1, "steps": 0})
     assert list(output.parent.iterdir()) == []
@@ -288,33 +290,6 @@ def test_a_network_that_training_cannot_feed_is_refused(output: Path) -> None:
         train_network(output, network="sdafn", **SETTINGS)
 
 
-def _list_seeds(seed: int, stages: tuple[Stage, ...], start: int, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The seeds of each batch, from the dataset as training makes it."""
-    from vtopt.optimize.data.drawn_dataset import DrawnDataset
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DrawnDataset, "__getitem__", lambda self, index: {"seed": self.seeds[index]})
-        return [batch["seed"].tolist() for batch in train._draw_batches(stages, start, seed, 0)]
-
-
-STAGES = (Stage(Size(32, 24), 5, 4), Stage(Size(64, 48), 3, 2))
-
-
-@pytest.mark.parametrize("start", [0, 2, 5, 7, 8])
-def test_the_pairs_of_a_step_depend_on_seed_and_step_alone(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = _list_seeds(0, STAGES, 0, monkeypatch)
-    assert [len(batch) for batch in batches] == [4] * 5 + [2] * 3
-    assert len({seed for batch in batches for seed in batch}) == 5 * 4 + 3 * 2
-    assert _list_seeds(0, STAGES, start, monkeypatch) == batches[start:]
-
-
-@pytest.mark.parametrize("seed", [0, 1, 7])
-def test_held_out_seeds_are_never_drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = {seed for batch in _list_seeds(seed, STAGES, 0, monkeypatch) for seed in batch}
-    assert drawn.isdisjoint(HELD_OUT_SEEDS)
-    assert min(drawn) == HELD_OUT_SEEDS.stop + seed * 10_000_000
-
-
 def test_a_negative_seed_which_would_reach_the_held_out_is_refused(output: Path) -> None:
     with pytest.raises(UsageError, match="--seed"):
         train_network(output, seed=-1, **SETTINGS)
@@ -322,21 +297,8 @@ def test_a_negative_seed_which_would_reach_the_held_out_is_refused(output: Path)
 
 def test_the_loss_falls(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = []
-    take_step = train._take_step
-    monkeypatch.setattr(train, "_take_step", lambda *args: losses.append(take_step(*args)) or losses[-1])
+    take_step = loop.take_step
+    monkeypatch.setattr(loop, "take_step", lambda *args: losses.append(take_step(*args)) or losses[-1])
     settings = SETTINGS | {"coarse_steps": 30, "steps": 0, "batch_size": 4, "learning_rate": 1e-2}
     train_network(output, **settings)
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
-
-
-def test_the_rate_warms_up_and_then_falls() -> None:
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])
-    rates = []
-    for step in range(1000):
-        train._set_rate(optimizer, 1.0, step, 1000)
-        rates.append(optimizer.param_groups[0]["lr"])
-    warm = train.WARM_UP_STEPS
-    assert rates[0] == pytest.approx(1 / warm)
-    assert rates[warm:] == sorted(rates[warm:], reverse=True)
-    assert rates[500] == pytest.approx(0.5)
-    assert min(rates) == pytest.approx(0.01)

@@ -1,0 +1,296 @@
+"""vtopt finetune: what it writes, what it refuses before work, and that an interruption changes no bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vtopt.optimize.errors import InputError, NetworkError, OutputError, UsageError, VtoptError
+from vtopt.optimize.finetune import finetune_network
+from vtopt.optimize.networks import build_network
+from vtopt.optimize.provenance import read_history, read_metadata
+from vtopt.optimize.strip import strip_checkpoint
+from vtopt.optimize.training import loop
+from vtopt.optimize.training.state import Training
+from vtopt.optimize.weights import describe_network, load_network, save_weights
+
+NAME = "sdafn_plus_tiny"
+SMALL = {
+    "pyramid_widths": (4, 6),
+    "pyramid_dim": 8,
+    "heads": 2,
+    "mfe_filters": (8, 8),
+    "shallow_hidden": 4,
+    "shallow_dim": 4,
+}
+SETTINGS: dict[str, Any] = {
+    "coarse_size": (32, 24),
+    "coarse_steps": 3,
+    "size": (32, 24),
+    "steps": 4,
+    "batch_size": 2,
+    "validate_every": 2,
+    "validation_count": 1,
+    "workers": 0,
+}
+TOTAL = SETTINGS["coarse_steps"] + SETTINGS["steps"]
+
+KILLED = """
+import json, os, signal, sys
+import torch
+from pathlib import Path
+from vtopt.optimize.artifacts import Size
+from vtopt.optimize.finetune import finetune_network
+from vtopt.optimize.training import loop, recovery
+
+torch.set_num_threads(1)
+recovery.SAVE_EVERY = 2
+take_step = loop.take_step
+
+def take_or_die(training, *rest):
+    if training.step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return take_step(training, *rest)
+
+loop.take_step = take_or_die
+source, output, teacher, settings = sys.argv[1:]
+settings = json.loads(settings)
+settings |= {key: Size(*settings[key]) for key in ("size", "coarse_size")}
+finetune_network(Path(source), Path(output), teacher=Path(teacher), **settings)
+"""
+
+OWN = """
+import torch
+from torch import nn
+from vtopt.optimize.networks import InputSpec, Network
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(7, 3, 3, padding=1)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, person, clothes, edge):
+        return self.layer(torch.cat([person, clothes, edge], 1))
+
+def build():
+    return Network(Own(), (InputSpec("person"), InputSpec("clothes"), InputSpec("edge", 1)), size=(32, 24))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks as small as these are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _write_weights(path: Path, seed: int, name: str = NAME, config: dict[str, Any] = SMALL) -> Path:
+    torch.manual_seed(seed)
+    network = build_network(name, config)
+    save_weights(network.module.state_dict(), path, describe_network(name, network))
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return _write_weights(tmp_path / "small.safetensors", 0)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    return _write_weights(tmp_path / "original.safetensors", 1)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "net.safetensors"
+
+
+def _finetune(source: Path, output: Path, **settings: Any) -> Path:
+    from vtopt.optimize.artifacts import Size
+
+    sizes = {key: Size(*SETTINGS[key]) for key in ("size", "coarse_size")}
+    return finetune_network(source, output, **{**SETTINGS, **sizes, **settings})
+
+
+def _list_left(output: Path) -> list[str]:
+    return sorted(path.name for path in output.parent.iterdir())
+
+
+def test_finetune(source: Path, teacher: Path, output: Path) -> None:
+    assert _finetune(source, output, teacher=teacher) == output
+    assert _list_left(output) == [output.name]
+    before, after = load_file(source), load_file(output)
+    assert before.keys() == after.keys()
+    assert load_network(output).config == load_network(source).config
+    (record,) = read_history(output)
+    assert record.step == "finetune"
+    assert record.settings["teacher"] == "original.safetensors"
+    assert record.figures["steps"] == TOTAL
+    assert record.figures["against"] == "truth"
+    changed = any(not torch.equal(before[name], after[name]) for name in before)
+    assert changed == (record.figures["best_step"] > 0)
+
+
+def test_history_goes_on_from_the_source(small_checkpoint: Path, output: Path) -> None:
+    stripped = strip_checkpoint(small_checkpoint, output.with_name("stripped.safetensors"))
+    _finetune(stripped, output)
+    assert [record.step for record in read_history(output)] == ["strip", "finetune"]
+    assert read_metadata(output)["vtopt.network"] == NAME
+
+
+@pytest.mark.parametrize("k", [1, 3, TOTAL - 1], ids=lambda k: f"before step {k}")
+def test_an_interrupted_finetune_goes_on_bit_for_bit(
+    k: int, source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _finetune(source, output.with_name("whole.safetensors"), teacher=teacher, learning_rate=1e-2)
+    take_step = loop.take_step
+
+    def interrupt(training: Training, *rest: Any) -> float:
+        if training.step == k:
+            raise KeyboardInterrupt
+        return take_step(training, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "take_step", interrupt)
+        _finetune(source, output, teacher=teacher, learning_rate=1e-2)
+    assert _list_left(output) == ["net.training.pth", whole.name]
+    assert _finetune(source, output, teacher=teacher, learning_rate=1e-2).read_bytes() == whole.read_bytes()
+    assert _list_left(output) == [output.name, whole.name]
+
+
+def test_killed_finetune_goes_on_bit_for_bit(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _finetune(source, output.with_name("whole.safetensors"), teacher=teacher)
+    command = [sys.executable, "-c", KILLED, source, output, teacher, json.dumps(SETTINGS)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    state = output.with_name("net.training.pth")
+    assert torch.load(state, weights_only=True)["step"] == 4
+    began_at = []
+    take_step = loop.take_step
+    monkeypatch.setattr(
+        loop, "take_step", lambda training, *rest: began_at.append(training.step) or take_step(training, *rest)
+    )
+    assert _finetune(source, output, teacher=teacher).read_bytes() == whole.read_bytes()
+    assert began_at == list(range(4, TOTAL))
+    assert not state.exists()
+
+
+def test_an_error_after_the_last_step_costs_no_step(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output could not be written: the same command writes it without training again."""
+
+    def fail(*_: Any) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr("vtopt.optimize.finetune.save_weights", fail)
+        _finetune(source, output, teacher=teacher)
+    monkeypatch.delattr(loop, "take_step")
+    assert _finetune(source, output, teacher=teacher).exists()
+
+
+def test_an_existing_output_is_refused_before_work_unless_forced(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.write_bytes(b"precious")
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="exists already"):
+        patch.delattr(loop, "take_step")
+        _finetune(source, output, teacher=teacher)
+    assert output.read_bytes() == b"precious"
+    assert load_network(_finetune(source, output, teacher=teacher, force=True))
+
+
+def test_a_state_of_other_settings_is_refused_unless_forced(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    take_step = loop.take_step
+    monkeypatch.setattr(
+        loop, "take_step", lambda training, *rest: (interrupt if training.step else take_step)(training, *rest)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        _finetune(source, output, teacher=teacher)
+    monkeypatch.setattr(loop, "take_step", take_step)
+    with pytest.raises(OutputError, match=r"net\.training\.pth: holds a training with other settings; .*--force"):
+        _finetune(source, output, teacher=teacher, seed=1)
+    assert _finetune(source, output, teacher=teacher, seed=1, force=True).exists()
+
+
+def test_a_loss_that_diverges_stops_and_writes_nothing(source: Path, teacher: Path, output: Path) -> None:
+    with pytest.raises(VtoptError, match=r"net\.training\.pth: the training diverged at step \d: the loss is"):
+        _finetune(source, output, teacher=teacher, learning_rate=1e30)
+    assert _list_left(output) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"truth": False}, UsageError, "nothing to learn from; pass --teacher ORIGINAL"),
+        ({"precision": "fp16"}, UsageError, "--precision fp16 needs a GPU; on a CPU take fp32 or bf16"),
+        ({"network": "sdafn_plus_6"}, NetworkError, "sdafn_plus_6"),
+        ({"pairs": Path("no_folder")}, InputError, "no_folder: there is no such folder"),
+    ],
+    ids=["nothing to learn from", "half precision on a CPU", "unknown network", "no pairs"],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_what_cannot_be_is_refused_before_work(
+    settings: dict[str, Any], error: type[VtoptError], message: str, source: Path, output: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        _finetune(source, output, **settings)
+    assert _list_left(output) == []
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batch_and_end_as_one_does(tmp_path: Path) -> None:
+    """A network without batch-norm, whose gradients are means over the batch: the sum is another only in its order."""
+    (tmp_path / "own_net.py").write_text(OWN)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    make = (
+        "import torch; from pathlib import Path; from vtopt.optimize.networks import build_network;"
+        "from vtopt.optimize.weights import save_weights;"
+        "[save_weights(build_network('own_net:build').module.state_dict(), Path(f'{n}.safetensors'), {}) for n in 'ab']"
+    )
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(sys.executable, "-c", make)
+    vtopt = ["-m", "vtopt.optimize.cli", "finetune", "a.safetensors"]
+    settings = ["--teacher", "b.safetensors", "--network", "own_net:build", "--no-truth", "--coarse-steps", "2"]
+    settings += ["--steps", "3", "--batch-size", "4", "--validate-every", "2", "--workers", "0"]
+    settings += ["--validation-count", "1", "--learning-rate", "0.01"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    run(sys.executable, *vtopt, "one.safetensors", *settings)
+    said = run(*launch, *vtopt, "two.safetensors", *settings)
+    assert said.count("two.safetensors") == 1
+    before, one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("a", "one", "two"))
+    assert not torch.equal(before["layer.weight"], one["layer.weight"])
+    assert torch.equal(before["unused.weight"], two["unused.weight"])
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert read_history(tmp_path / "two.safetensors")[0].figures["steps"] == 5
