@@ -39,7 +39,7 @@ def make_pruning_row(
         "Compression ratio": (first["SIZE(MB)"] if first else size_mb) / size_mb,
         "PSNR (dB)": psnr_db,
     }
-    before = first and first["PSNR (dB)"]
+    before = first["PSNR (dB)"] if first else None
     return row | {"PSNR loss (dB)": None if before is None or psnr_db is None else before - psnr_db}
 
 
