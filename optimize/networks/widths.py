@@ -67,10 +67,8 @@ def _tell_widths(layer: nn.Module) -> None:
 
     if isinstance(layer, nn.modules.conv._ConvNd):
         first, second = layer.weight.shape[:2]
-        depthwise = layer.groups == layer.in_channels and layer.groups > 1
-        if depthwise:
-            multiple = layer.out_channels // layer.groups
-            layer.groups = first if layer.transposed else first // multiple
+        if layer.groups == layer.in_channels == layer.out_channels:
+            layer.groups = first
         inside, outside = (first, second * layer.groups) if layer.transposed else (second * layer.groups, first)
         layer.in_channels, layer.out_channels = inside, outside
     elif isinstance(layer, nn.Linear):

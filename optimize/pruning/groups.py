@@ -73,7 +73,7 @@ def find_channels(traced: Traced, inputs: tuple[Tensor, ...], score: Score, fall
         graph = tp.DependencyGraph().build_dependency(traced.model, traced.inputs, forward_fn=forward, verbose=False)
         roots = (nn.modules.conv._ConvNd, nn.Linear)
         found = list(graph.get_all_groups(ignored_layers=traced.fenced, root_module_types=roots))
-        groups = [_describe(group, graph, names, score, fallback) for group in found]
+        groups = [_describe(group, graph, names, traced.divisors, score, fallback) for group in found]
     widths = {name: _get_widths(module.get_submodule(name)) for name in macs}
     return Channels(groups, macs, widths, graph)
 
@@ -139,7 +139,14 @@ def _choose_least(group: ChannelGroup, count: int) -> list[int]:
     return sorted(place + number * part for number in range(group.divisor) for place in order.tolist())
 
 
-def _describe(group: Any, graph: Any, names: Mapping[nn.Module, str], score: Score, fallback: Score) -> ChannelGroup:
+def _describe(
+    group: Any,
+    graph: Any,
+    names: Mapping[nn.Module, str],
+    divisors: Mapping[nn.Module, int],
+    score: Score,
+    fallback: Score,
+) -> ChannelGroup:
     layer = group[0].dep.target.module
     width = len(group[0].idxs)
     made_by: dict[str, float] = defaultdict(float)
@@ -150,12 +157,11 @@ def _describe(group: Any, graph: Any, names: Mapping[nn.Module, str], score: Sco
         if not isinstance(target, nn.Module) or target not in names:
             continue
         makes = graph.is_out_channel_pruning_fn(dep.handler)
-        if isinstance(target, nn.GroupNorm):
-            divisor = math.lcm(divisor, target.num_groups)
+        if makes:
+            divisor = math.lcm(divisor, divisors.get(target, 1))
         if isinstance(target, nn.modules.conv._ConvNd | nn.Linear):
             groups = getattr(target, "groups", 1)
-            depthwise = groups > 1 and groups == target.in_channels
-            if groups > 1 and not depthwise:
+            if makes and groups < getattr(target, "in_channels", 1):
                 divisor = math.lcm(divisor, groups)
             (made_by if makes else read_by)[names[target]] += len(places) / width
     importance = score(group)

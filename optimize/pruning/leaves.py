@@ -1,7 +1,8 @@
 """Modules without weights, told apart by trying them: what they do to the channels of what they are given.
 
 A warp, a correlation, a mask or a sampling moves and mixes numbers in ways that a graph of operations does not
-show. Their weights being none, it can be tried out: take away channels, and see which channels of the result change.
+show. Their weights being none, it can be tried out: change channels, and see which channels of the result change;
+take channels away, and see whether it still runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from .trials import keeps_apart, shrinks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,7 +21,7 @@ __all__ = ["Leaf", "find_leaves", "try_leaf"]
 
 @dataclass(frozen=True)
 class Leaf:
-    """What a module does with its tensor arguments, by their places; those in neither list keep all their channels.
+    """What a module does with its tensor arguments, by their places; those not listed keep all their channels.
 
     - follows: the result has the channels of these arguments, each made of that channel alone (a warp, a mask);
     - mixes: these arguments may lose the same channels, and the result stays as wide (a correlation);
@@ -41,50 +44,43 @@ def find_leaves(module: nn.Module) -> Iterator[nn.Module]:
 def try_leaf(call: Callable[..., Any], arguments: Sequence[Any]) -> Leaf:
     """Find out by some runs what `call` does with the channels (dimension 1) of its arguments."""
     import torch
-    from torch import Tensor
 
-    arguments = [value.detach() if isinstance(value, Tensor) else value for value in arguments]
+    def call_with(values: dict[int, Tensor]) -> list[Tensor]:
+        made = call(*(values.get(place, _copy(value)) for place, value in enumerate(arguments)))
+        return [made] if isinstance(made, torch.Tensor) else []
+
     with torch.no_grad():
-        result = call(*arguments)
-        if not isinstance(result, Tensor) or result.dim() < 2:
+        made = call_with({})
+        if not made or made[0].dim() < 2:
             return Leaf("fixed")
-        wide = [place for place, value in enumerate(arguments) if _is_wide(value)]
-        follows = tuple(place for place in wide if _follows(call, arguments, place, result))
-        if follows and _shrinks(call, arguments, follows, result.shape[1] // 2):
+        width = made[0].shape[1]
+        wide = {place: value.detach() for place, value in enumerate(arguments) if _is_wide(value)}
+
+        def is_apart(place: int) -> bool:
+            return wide[place].shape[1] == width and keeps_apart(lambda value: call_with({place: value}), wide[place])
+
+        def fit(places: Sequence[int], width: int) -> bool:
+            values = [wide[place] for place in places]
+            return shrinks(lambda fewer: call_with(dict(zip(places, fewer, strict=True))), values, width)
+
+        follows = tuple(place for place in wide if is_apart(place))
+        if follows and fit(follows, width // 2):
             return Leaf("follows", follows)
-        for width in sorted({arguments[place].shape[1] for place in wide}, reverse=True):
-            places = tuple(place for place in wide if arguments[place].shape[1] == width)
-            if _shrinks(call, arguments, places, result.shape[1]):
+        for side in sorted({value.shape[1] for value in wide.values()}, reverse=True):
+            places = tuple(place for place, value in wide.items() if value.shape[1] == side)
+            if fit(places, width):
                 return Leaf("mixes", places)
     return Leaf("fixed")
+
+
+def _copy(value: Any) -> Any:
+    """Return a tensor's copy, which the module may overwrite."""
+    from torch import Tensor
+
+    return value.detach().clone() if isinstance(value, Tensor) else value
 
 
 def _is_wide(value: Any) -> bool:
     from torch import Tensor
 
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2 and value.shape[1] > 1
-
-
-def _follows(call: Callable[..., Any], arguments: Sequence[Any], place: int, result: Tensor) -> bool:
-    """Tell whether the first half of the result's channels depends on that of the argument, and the other does not."""
-    value = arguments[place]
-    if value.shape[1] != result.shape[1] or value.shape[0] != result.shape[0]:
-        return False
-    half = value.shape[1] // 2
-    changed = value.clone()
-    changed[:, :half] = -changed[:, :half] - 1
-    again = call(*arguments[:place], changed, *arguments[place + 1 :])
-    return bool((again[:, half:] == result[:, half:]).all() and (again[:, :half] != result[:, :half]).any())
-
-
-def _shrinks(call: Callable[..., Any], arguments: Sequence[Any], places: Sequence[int], width: int) -> bool:
-    """Tell whether the module takes half of these arguments' channels and gives `width` channels then."""
-    fewer = [
-        value[:, : value.shape[1] // 2].contiguous() if place in places else value
-        for place, value in enumerate(arguments)
-    ]
-    try:
-        result = call(*fewer)
-    except Exception:  # the user's own code, of a width that it was not made for
-        return False
-    return result.shape[1] == width and bool(result.isfinite().all())

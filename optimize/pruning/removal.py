@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ __all__ = ["PruningRequest", "Removal", "prune_module"]
 
 
 TRACED_SIDE = 64
+
+HINT = "put the code that moves or mixes channels into a module of its own, without weights"
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,13 @@ def prune_module(
     The plan is made once, from the first scores; with several steps each goes an equal part of the way there, and
     looks anew at which channels matter. `between` is called after each step but the last, to train.
 
-    Raises NetworkError where no group of channels can be removed.
+    Raises NetworkError where no group of channels can be removed, or none can be found.
     """
     channels, kept_whole = _look(network, request, inputs, samples)
     if not channels.groups:
         raise NetworkError(
-            f"nothing can be removed: all {len(channels.macs)} convolutions and linear layers make outputs, grids, "
-            "attention or masks, or what they make is mixed in ways that cannot be followed"
+            f"nothing can be removed: each of its convolutions and linear layers ({len(channels.macs)}) makes an output, "
+            "a grid, attention or a mask, or its channels are mixed in ways that cannot be followed"
         )
     ratio, keep = _plan(channels, request)
     widths = {group.name: group.width for group in channels.groups}
@@ -81,7 +84,8 @@ def prune_module(
             between(step - 1)
             channels, _ = _look(network, request, inputs, samples)
         share = step / request.steps
-        remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
+        with _explain_failures():
+            remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
     removed = sum(widths[name] - keep[name] for name in keep)
     if not removed:
         raise NetworkError(
@@ -96,12 +100,24 @@ def _look(
     network: Network, request: PruningRequest, inputs: tuple[Tensor, ...], samples: Sequence[Sample]
 ) -> tuple[Channels, int]:
     """Return the groups of channels with their scores, and how many layers are kept whole."""
-    traced = trace_network(network, _shrink(network, inputs))
     score = make_score(request.importance, network.module, samples, seed=request.seed)
-    channels = find_channels(traced, inputs, score, make_score("magnitude", network.module, (), seed=0))
+    fallback = make_score("magnitude", network.module, (), seed=0)
+    with _explain_failures():
+        traced = trace_network(network, _shrink(network, inputs))
+        channels = find_channels(traced, inputs, score, fallback)
     network.module.zero_grad()
     own = set(network.module.modules())
     return channels, sum(layer in own for layer in traced.fenced)
+
+
+@contextmanager
+def _explain_failures() -> Iterator[None]:
+    """Make a NetworkError of what the user's own code, or Torch-Pruning on what it never met, may raise."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise NetworkError(f"its channels cannot be followed ({reason}); {HINT}") from error
 
 
 def _shrink(network: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

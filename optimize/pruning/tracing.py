@@ -9,16 +9,19 @@ and those layers that it got its numbers from are fenced: they keep all their ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .leaves import Leaf, find_leaves, try_leaf
+from .nested import list_tensors, map_tensors
+from .trials import keeps_apart, shrinks
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -35,39 +38,11 @@ LAYERS = (
 )
 """Torch-Pruning knows how to take channels from these."""
 
+CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
+"""Of these the channels are the last dimension, of all others the second."""
+
 SAMPLINGS = frozenset({"grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"})
 JOINS = frozenset({"cat", "concat", "concatenate"})
-PARTS = frozenset({"split", "chunk", "tensor_split", "split_with_sizes"})
-LOSES_CHANNELS = frozenset(
-    {
-        "matmul",
-        "__matmul__",
-        "__rmatmul__",
-        "bmm",
-        "mm",
-        "einsum",
-        "baddbmm",
-        "scaled_dot_product_attention",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose2d",
-        "linear",
-        "bilinear",
-        "transpose",
-        "permute",
-        "flip",
-        "roll",
-        "cumsum",
-        "sort",
-        "gather",
-        "index_select",
-        "stack",
-        "cdist",
-        "cross",
-    }
-)
-"""Functions that may return as many channels as they were given, but others."""
 
 
 @dataclass
@@ -80,6 +55,8 @@ class Traced:
     forward: Callable[[nn.Module, Sequence[Tensor]], list[Tensor]]
     fenced: list[nn.Module]
     """These keep all their output channels."""
+    divisors: dict[nn.Module, int]
+    """Layer -> how many equal parts of its channels are divided later, and must lose the same places."""
     leaves: dict[str, Leaf]
     """Name of a module without weights -> what it does to channels."""
 
@@ -90,41 +67,59 @@ def trace_network(network: Network, inputs: tuple[Tensor, ...]) -> Traced:
     The layers that make the network's outputs are fenced, and those that make a grid, an attention map or a mask.
     """
     module = network.module
-    frozen = _find_loose_parameters(module)
+    known = _list_known_parameters(module)
     stand_ins = nn.ModuleList()
     names = {leaf: name for name, leaf in module.named_modules()}
     tracer = _Tracer(module, stand_ins)
 
     def forward(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-        with _without_gradients(frozen):
+        with _gradients_of(module, known):
             return tracer.run(inputs)
 
     forward(module, inputs)
     model = nn.ModuleDict({"network": module, "stand_ins": stand_ins})
     leaves = {names[leaf]: rule for leaf, rule in tracer.leaves.items()}
-    return Traced(model, inputs, forward, [*tracer.fenced, *stand_ins], leaves)
+    return Traced(model, inputs, forward, [*tracer.fenced, *stand_ins], tracer.divisors, leaves)
 
 
-def _find_loose_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that belong to no layer that Torch-Pruning knows."""
-    owned = {id(entry) for layer in module.modules() if _is_plain(layer) for entry in layer.parameters()}
-    return [entry for entry in module.parameters() if id(entry) not in owned]
+def _list_known_parameters(module: nn.Module) -> set[int]:
+    """Return the ids of the parameters that belong to layers that Torch-Pruning knows."""
+    return {id(entry) for layer in module.modules() if _is_plain(layer) for entry in layer.parameters()}
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Tell a known layer whose weight is a parameter, not one that is computed (spectral norm and the like)."""
-    return isinstance(layer, LAYERS) and (getattr(layer, "weight", None) is None or "weight" in layer._parameters)
+    """Tell a layer whose channels Torch-Pruning removes rightly.
+
+    Its weight must be a parameter, not one that is computed (spectral norm and the like).
+    """
+    if not isinstance(layer, LAYERS) or not (layer.weight is None or "weight" in layer._parameters):
+        return False
+    if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups > 1:
+        sides = {layer.in_channels, layer.out_channels}
+        return sides == {layer.groups} or not (layer.transposed or layer.groups in sides)
+    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+        return layer.running_mean is None
+    return not isinstance(layer, nn.LayerNorm) or len(layer.normalized_shape) == 1
+
+
+def _count_parts(layer: nn.Module) -> int:
+    """Return into how many equal parts a layer divides the channels that it is given."""
+    if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups < layer.in_channels:
+        return layer.groups
+    return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
 
 
 @contextmanager
-def _without_gradients(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    for entry in parameters:
-        entry.requires_grad_(False)
+def _gradients_of(module: nn.Module, known: set[int]) -> Iterator[None]:
+    """Let these parameters of the module alone have gradients, for the graph that Torch-Pruning reads."""
+    before = {entry: entry.requires_grad for entry in module.parameters()}
+    for entry in before:
+        entry.requires_grad_(id(entry) in known)
     try:
         yield
     finally:
-        for entry in parameters:
-            entry.requires_grad_(True)
+        for entry, asked in before.items():
+            entry.requires_grad_(asked)
 
 
 @dataclass
@@ -134,9 +129,14 @@ class _Tracer:
     module: nn.Module
     stand_ins: nn.ModuleList
     fenced: dict[nn.Module, None] = field(default_factory=dict)
+    divisors: dict[nn.Module, int] = field(default_factory=dict)
     leaves: dict[nn.Module, Leaf] = field(default_factory=dict)
     makers: dict[Any, tuple[nn.Module, Tensor]] = field(default_factory=dict)
     """Node of the graph of gradients -> the layer that made it, and its result."""
+    shadows: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Identity of a tensor that can have no gradients (a comparison) -> it, and what it has its channels from."""
+    tried: dict[str, bool] = field(default_factory=dict)
+    """Call of a function -> whether it keeps channels apart."""
     ends: list[Tensor] = field(default_factory=list)
     """Where the graph ends: the results of fenced layers."""
     inside: int = 0
@@ -144,20 +144,29 @@ class _Tracer:
 
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run the network, and return all the ends of its graph."""
-        self.makers, self.ends, self.used = {}, [], 0
+        self.makers, self.shadows, self.ends, self.used = {}, {}, [], 0
         with ExitStack() as stack, torch.enable_grad():
             for layer in filter(_is_plain, self.module.modules()):
-                stack.callback(layer.register_forward_pre_hook(self.enter).remove)
+                stack.callback(layer.register_forward_pre_hook(self.enter, with_kwargs=True).remove)
                 stack.callback(layer.register_forward_hook(self.leave).remove)
             for leaf in find_leaves(self.module):
                 stack.enter_context(_replace_forward(leaf, self.stand_in(leaf)))
             stack.enter_context(_Watch(self))
             result = self.module(*inputs)
-        self.fence(*_list_tensors(result))
+        self.fence(*list_tensors(result))
         return self.ends
 
-    def enter(self, *_: Any) -> None:
+    def enter(self, layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        torch.set_grad_enabled(True)  # a layer under the user's own no_grad is one of the graph all the same
         self.inside += 1
+        value = list_tensors([given, named])[0]
+        if not self.is_traced(value):
+            return
+        last = value.dim() - 1
+        if self.find_dim(value) != (last if isinstance(layer, CHANNELS_LAST) else 1):
+            self.fence(value)
+            self.fenced[layer] = None
+        self.divide(value, _count_parts(layer))
 
     def leave(self, layer: nn.Module, _: Any, result: Tensor) -> None:
         self.inside -= 1
@@ -165,7 +174,7 @@ class _Tracer:
 
     def find_makers(self, tensor: Tensor) -> list[tuple[nn.Module, Tensor]]:
         """Return the nearest layers that a tensor was computed from, and their results."""
-        found, seen, stack = {}, set(), [tensor.grad_fn]
+        found, seen, stack = {}, set(), [self.shadows.get(id(tensor), (tensor, tensor))[1].grad_fn]
         while stack:
             node = stack.pop()
             if node is None or node in seen:
@@ -178,7 +187,16 @@ class _Tracer:
         return list(found.values())
 
     def is_traced(self, tensor: Tensor) -> bool:
-        return tensor.grad_fn is not None and bool(self.find_makers(tensor))
+        return bool(self.find_makers(tensor))
+
+    def find_dim(self, *tensors: Tensor) -> int | None:
+        """Return which dimension of these has the channels, None where they do not agree."""
+        dims = {
+            made.dim() - 1 if isinstance(layer, CHANNELS_LAST) else 1
+            for tensor in tensors
+            for layer, made in self.find_makers(tensor)
+        }
+        return dims.pop() if len(dims) == 1 else None
 
     def fence(self, *tensors: Tensor) -> None:
         """Let the layers that these were computed from keep their channels; the graph may end there."""
@@ -187,35 +205,49 @@ class _Tracer:
                 self.fenced[layer] = None
                 self.ends.append(result)
 
+    def divide(self, tensor: Tensor, parts: int) -> None:
+        """Let the layers that make `tensor` lose the same channels of each of so many equal parts."""
+        if parts == 1:
+            return
+        for layer, made in self.find_makers(tensor):
+            if made.shape[1] == tensor.shape[1] and made.shape[1] % parts == 0:
+                self.divisors[layer] = math.lcm(self.divisors.get(layer, 1), parts)
+            else:
+                self.fence(tensor)
+
     def stand_in(self, leaf: nn.Module) -> Callable[..., Any]:
         real = leaf.forward
 
         def forward(*arguments: Any, **named: Any) -> Any:
+            if named or self.inside:
+                return real(*arguments, **named)
             self.inside += 1
             try:
-                return self.call_leaf(leaf, real, arguments, named)
+                if leaf not in self.leaves:
+                    self.leaves[leaf] = try_leaf(real, arguments)
+                rule = self.leaves[leaf]
+                if rule.kind != "fixed":
+                    return self.call_leaf(rule, real, arguments)
             finally:
                 self.inside -= 1
+            return real(*arguments)
 
         return forward
 
-    def call_leaf(self, leaf: nn.Module, real: Callable[..., Any], arguments: Sequence[Any], named: Any) -> Any:
-        if leaf not in self.leaves:
-            self.leaves[leaf] = Leaf("fixed") if named else try_leaf(real, arguments)
-        rule = self.leaves[leaf]
+    def call_leaf(self, rule: Leaf, real: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         kept = [value for place, value in enumerate(arguments) if place in rule.places]
-        rest = [value for place, value in enumerate(arguments) if place not in rule.places]
-        self.fence(*_list_tensors([rest, named]))
+        self.fence(*list_tensors([value for place, value in enumerate(arguments) if place not in rule.places]))
         with torch.no_grad():
-            result = real(*arguments, **named)
+            result = real(*arguments)
         traced = [value for value in kept if self.is_traced(value)]
         if not traced:
+            return result
+        if len(traced) < len(kept) or self.find_dim(*traced) != 1 or {4} != {value.dim() for value in (*kept, result)}:
+            self.fence(*traced)
             return result
         tied = traced[0]
         for value in traced[1:]:
             tied = tied + _resize(value, tied)
-        if len(traced) < len(kept):
-            self.fence(*traced)
         return _resize(tied if rule.kind == "follows" else self.make_fixed(tied, result), result)
 
     def make_fixed(self, value: Tensor, like: Tensor) -> Tensor:
@@ -238,54 +270,76 @@ class _Tracer:
     def watch(self, function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any]) -> Any:
         """Call one of torch's functions, or what stands in for it."""
         name = getattr(function, "__name__", "")
-        if self.inside:
-            return function(*arguments, **named)
-        given = _list_tensors([arguments, named])
-        traced = [tensor for tensor in given if self.is_traced(tensor)]
+        traced = [] if self.inside else [each for each in list_tensors([arguments, named]) if self.is_traced(each)]
         if not traced:
             return function(*arguments, **named)
         if name == "detach":
             return arguments[0]
-        if name in SAMPLINGS:
-            return self.sample(function, arguments, named)
-        if name in JOINS:
-            return self.join(function, arguments, named)
-        result = function(*arguments, **named)
-        made = _list_tensors(result)
-        if not made or _is_flattened(traced, made):
-            return result
-        if name in LOSES_CHANNELS or not self.keeps_channels(name, traced, made):
-            self.fence(*traced)
-            return _map_tensors(result, Tensor.detach)
-        return self.mind_others(function, arguments, named, result)
+        with torch.enable_grad():
+            if name in SAMPLINGS:
+                return self.sample(function, arguments, named)
+            if name in JOINS:
+                return self.join(function, arguments, named)
+            return self.call(function, arguments, named, traced)
 
-    def keeps_channels(self, name: str, traced: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
-        if name in PARTS:
-            return sum(part.shape[1] for part in made if part.dim() > 1) == traced[0].shape[1]
-        width = max(tensor.shape[1] if tensor.dim() > 1 else 0 for tensor in traced)
-        return all(
-            tensor.dim() > 1 and tensor.shape[1] == width and tensor.dim() == max(t.dim() for t in traced)
-            for tensor in made
-        )
-
-    def mind_others(
-        self, function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any], result: Any
+    def call(
+        self, function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any], traced: Sequence[Tensor]
     ) -> Any:
-        """Fence what meets something of a fixed width, and masks of one channel that meet features."""
-        made = _list_tensors(result)[0]
-        given = _list_tensors([arguments, named])
-        narrow = [tensor for tensor in given if self.is_traced(tensor) and tensor.shape[1] < made.shape[1]]
-        if narrow and not function.__name__.startswith(tuple(PARTS)):
-            self.fence(*narrow)
-            ended = {id(tensor) for tensor in narrow}
-            arguments, named = (
-                _map_tensors(value, lambda tensor: tensor.detach() if id(tensor) in ended else tensor)
-                for value in (list(arguments), named)
-            )
-            result = function(*arguments, **named)
-        if any(not self.is_traced(tensor) and _is_fixed_beside(tensor, made) for tensor in given):
-            self.fence(*(tensor for tensor in given if self.is_traced(tensor)))
-        return result
+        """Call a function; what does not keep channels apart, or is made for so many, fences what it is given.
+
+        Masks of one channel that meet features are fenced too.
+        """
+        dim = self.find_dim(*traced)
+        width = max(_get_side(tensor, dim) for tensor in traced)
+        narrow = {id(tensor) for tensor in traced if _get_side(tensor, dim) < width}
+        self.fence(*(tensor for tensor in traced if id(tensor) in narrow))
+        arguments, named = map_tensors(
+            (list(arguments), named), lambda tensor: tensor.detach() if id(tensor) in narrow else tensor
+        )
+        wide = [tensor for tensor in traced if id(tensor) not in narrow]
+        before = {id(tensor): tensor.detach().clone() for tensor in list_tensors([arguments, named])}
+        result = function(*arguments, **named)
+        made = list_tensors(result)
+        if not made and function.__name__ != "__setitem__":
+            return result
+        if dim == 1 and _is_flattened(wide, made):
+            return result
+        if made and dim is not None and self.is_channelwise(function, (arguments, named), before, wide, dim):
+            return map_tensors(result, lambda tensor: self.carry(tensor, wide, dim))
+        self.fence(*wide)
+        return map_tensors(result, Tensor.detach)
+
+    def is_channelwise(
+        self,
+        function: Callable[..., Any],
+        given: tuple[Sequence[Any], dict[str, Any]],
+        before: Mapping[int, Tensor],
+        wide: Sequence[Tensor],
+        dim: int,
+    ) -> bool:
+        """Tell whether a function keeps channels apart; what is called alike is tried once."""
+        if len(before) > len({id(tensor) for tensor in wide}):  # other tensors have a say
+            return _is_channelwise(function, given, before, wide, dim)
+        key = repr((function, dim, map_tensors(given, _name_shape)))
+        if key not in self.tried:
+            self.tried[key] = _is_channelwise(function, given, before, wide, dim)
+        return self.tried[key]
+
+    def carry(self, made: Tensor, sources: Sequence[Tensor], dim: int) -> Tensor:
+        """Return `made`, which has the channels of `sources`, so that the graph knows."""
+        shadowed = any(id(tensor) in self.shadows for tensor in sources)
+        if made.grad_fn is not None and not shadowed:
+            return made
+        anchors = [self.shadows.get(id(tensor), (tensor, tensor))[1] for tensor in sources]
+        if {made.dim()} != {tensor.dim() for tensor in anchors} or any(made is tensor for tensor in sources):
+            self.fence(*sources)
+            return made.detach()
+        others = [place for place in range(made.dim()) if place != dim]
+        anchor = torch.stack([tensor.mean(others, keepdim=True) for tensor in anchors]).sum(0) * 0
+        if made.is_floating_point():
+            return made + anchor
+        self.shadows[id(made)] = (made, anchor)
+        return made
 
     def sample(self, function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any]) -> Any:
         names = ("input", "grid")
@@ -293,19 +347,30 @@ class _Tracer:
         self.fence(grid)
         with torch.no_grad():
             result = function(*arguments, **named)
-        return _resize(features, result) if self.is_traced(features) else result
+        if not self.is_traced(features):
+            return result
+        if self.find_dim(features) != 1:
+            self.fence(features)
+            return result
+        return _resize(features, result)
 
     def join(self, function: Callable[..., Any], arguments: Sequence[Any], named: dict[str, Any]) -> Any:
         """Concatenate; what has no layer gets one that stands in, so that the others are found in their places."""
         tensors = list(arguments[0] if arguments else named["tensors"])
         dim = arguments[1] if len(arguments) > 1 else named.get("dim", named.get("axis", 0))
-        if dim % tensors[0].dim() != 1:
-            self.fence(*tensors)
-            return _map_tensors(function(*arguments, **named), Tensor.detach)
-        whole = [
-            tensor if self.is_traced(tensor) or tensor.dim() != 4 else self.name_fixed(tensor) for tensor in tensors
-        ]
-        return function(whole, dim=1)
+        traced = [tensor for tensor in tensors if self.is_traced(tensor)]
+        known = all(tensor.grad_fn is not None and not self.is_flat(tensor) for tensor in traced)
+        named_well = len(traced) == len(tensors) or tensors[0].dim() == 4
+        if not known or not named_well or self.find_dim(*traced) != 1 or dim % tensors[0].dim() != 1:
+            self.fence(*traced)
+            return map_tensors(function(*arguments, **named), Tensor.detach)
+        return function([each if self.is_traced(each) else self.name_fixed(each) for each in tensors], dim=1)
+
+    def is_flat(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor (N, C * H * W) has several numbers of each channel."""
+        return tensor.dim() == 2 and any(
+            made.dim() > 2 and made.shape[1] != tensor.shape[1] for _, made in self.find_makers(tensor)
+        )
 
 
 class _Watch(TorchFunctionMode):
@@ -337,40 +402,41 @@ def _resize(value: Tensor, like: Tensor) -> Tensor:
     return value
 
 
+def _is_channelwise(
+    function: Callable[..., Any],
+    given: tuple[Sequence[Any], dict[str, Any]],
+    before: Mapping[int, Tensor],
+    wide: Sequence[Tensor],
+    dim: int,
+) -> bool:
+    """Tell whether a function, tried on what it was given before it ran, makes each channel of those channels alone."""
+
+    def call(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
+        changed = {id(tensor): value for tensor, value in zip(tensors, values, strict=True)}
+        arguments, named = map_tensors(given, lambda tensor: changed.get(id(tensor), before[id(tensor)]).clone())
+        return list_tensors(function(*arguments, **named))
+
+    wide = list({id(tensor): tensor for tensor in wide}.values())
+    values = [before[id(tensor)] for tensor in wide]
+    with torch.no_grad():
+        apart = all(
+            keeps_apart(lambda value, tensor=tensor: call([tensor], [value]), before[id(tensor)], dim)
+            for tensor in wide
+        )
+        return apart and shrinks(lambda fewer: call(wide, fewer), values, values[0].shape[dim] // 2, dim)
+
+
+def _name_shape(tensor: Tensor) -> Any:
+    return tuple(tensor.shape)
+
+
+def _get_side(tensor: Tensor, dim: int | None) -> int:
+    return tensor.shape[dim] if dim is not None and tensor.dim() > dim else 0
+
+
 def _is_flattened(traced: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
     """Tell whether (N, C, H, W) became (N, C * H * W), which Torch-Pruning follows into a linear layer."""
     if len(traced) != 1 or len(made) != 1:
         return False
     before, after = traced[0], made[0]
     return after.dim() == 2 < before.dim() and after.shape == before.flatten(1).shape
-
-
-def _is_fixed_beside(tensor: Tensor, made: Tensor) -> bool:
-    """Tell whether a tensor that no layer made has channels of its own where it meets `made`."""
-    place = tensor.dim() - (made.dim() - 1)
-    return (place >= 0 and tensor.shape[place] > 1) or (tensor.dim() == 1 and tensor.shape[0] == made.shape[1])
-
-
-def _list_tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists, dicts and dataclasses."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if hasattr(value, "__dataclass_fields__"):
-        value = list(vars(value).values())
-    if isinstance(value, list | tuple):
-        return [tensor for entry in value for tensor in _list_tensors(entry)]
-    return []
-
-
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_tensors(entry, change) for key, entry in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map_tensors(entry, change) for entry in value))
-    if isinstance(value, list | tuple):
-        return cast(Any, type(value))(_map_tensors(entry, change) for entry in value)
-    return value
