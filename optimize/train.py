@@ -74,7 +74,7 @@ def train_network(
     }
     total = sum(stage.steps for stage in stages)
     accelerator = start_accelerator()
-    check_shares((stage.batch_size for stage in stages), accelerator.num_processes)
+    check_shares((stage.batch_size for stage in stages if stage.steps), accelerator.num_processes)
     built = _build(network, seed)
     _check_settings(built, stages, seed)
     training = start_training(built.module, learning_rate, accelerator.device)

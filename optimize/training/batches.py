@@ -38,8 +38,6 @@ SEEDS_PER_TRAINING = 10_000_000
 PREFETCHED = 4
 LEAST_DRAWN = Size(32, 24)
 
-FED = ("person", "clothes", "edge")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -80,17 +78,16 @@ def load_batches(
             )
 
 
-def open_drawn(seed: int, size: Size) -> DrawnDataset:
-    """Open the drawn pairs of a training; none of them is held out, nor another seed's."""
+def open_drawn(seed: int, size: Size, *, outfits: bool = False) -> DrawnDataset:
+    """Open the drawn pairs of a training, of `DrawnDataset`; none of them is held out, nor another seed's."""
     first = HELD_OUT_SEEDS.stop + seed * SEEDS_PER_TRAINING
-    return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size)
+    return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size, outfits=outfits)
 
 
 class PairDataset(Dataset):  # type: ignore[type-arg]
     """Given pairs over and over, shuffled anew each time, every other one mirrored, by seed and position alone.
 
-    A sample has person and clothes (3, H, W), where the pair has them edge (1, H, W) and, unless `truth` is False,
-    truth (3, H, W).
+    A sample has the pictures of `pair_to_batch`.
     """
 
     def __init__(self, pairs: Sequence[Pair], seed: int, *, truth: bool = True) -> None:
@@ -112,31 +109,40 @@ class PairDataset(Dataset):  # type: ignore[type-arg]
 
 def pair_to_batch(pair: Pair, *, truth: bool = True) -> dict[str, Tensor]:
     """Return the pictures of a pair as tensors (C, H, W)."""
-    pictures = {"person": pair.person, "clothes": pair.clothes, "edge": pair.edge}
-    pictures["truth"] = pair.truth if truth else None
+    pictures = {
+        "person": pair.person,
+        "clothes": pair.clothes,
+        "edge": pair.edge,
+        "pose": pair.pose,
+        "agnostic": pair.agnostic,
+        "truth": pair.truth if truth else None,
+    }
     return {name: torch.from_numpy(picture) for name, picture in pictures.items() if picture is not None}
 
 
 def feed_batch(inputs: Sequence[InputSpec], batch: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return a network's inputs (N, C, H, W) for a batch.
+    """Return a network's inputs (N, C, H, W) for a batch of pictures by name.
 
-    A picture with fewer channels than its input is repeated. Without an edge, the garment's is where it is not
-    near-white. Raises NetworkError for an input that no picture of a pair feeds.
+    Several pictures of one input are joined along the channels; what has fewer channels than its input is repeated.
+    Without an edge, the garment's is where it is not near-white. Raises NetworkError for an input that nothing in the
+    batch feeds.
     """
-    return [_fit_picture(_take_picture(spec, batch), spec) for spec in inputs]
+    return [_fit_picture(_join_pictures(spec, batch), spec) for spec in inputs]
 
 
-def _take_picture(spec: InputSpec, batch: Mapping[str, Tensor]) -> Tensor:
+def _join_pictures(spec: InputSpec, batch: Mapping[str, Tensor]) -> Tensor:
     from ...benchmarks.feeds import NEAR_WHITE
 
-    if spec.fed_by not in FED:
+    names = spec.fed_by.split("+")
+    if "edge" in names and "edge" not in batch:
+        edge = (batch["clothes"].amin(1, keepdim=True) <= NEAR_WHITE).to(batch["clothes"].dtype)
+        batch = {**batch, "edge": edge}
+    if missing := [name for name in names if name not in batch]:
         raise NetworkError(
-            f"input '{spec.name}' is fed by '{spec.fed_by}', which no pair has; declare "
-            f"InputSpec('{spec.name}', {spec.channels}, picture=...) with one of {', '.join(FED)}"
+            f"input '{spec.name}' is fed by '{spec.fed_by}', and the pairs have no {' and no '.join(missing)}; "
+            f"add the pictures, or declare InputSpec('{spec.name}', {spec.channels}, picture=...) with what they have"
         )
-    if spec.fed_by == "edge" and "edge" not in batch:
-        return (batch["clothes"].amin(1, keepdim=True) <= NEAR_WHITE).to(batch["clothes"].dtype)
-    return batch[spec.fed_by]
+    return torch.cat([batch[name] for name in names], 1)
 
 
 def _fit_picture(picture: Tensor, spec: InputSpec) -> Tensor:

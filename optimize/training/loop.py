@@ -71,7 +71,7 @@ def run_training(
     saved. Raises VtoptError when a loss is NaN or infinite; `path` is the checkpoint that the message names.
     """
     wrapped, training.optimizer = _prepare(accelerator, measure_loss, training.optimizer)
-    if validate and not training.scores:
+    if validate and _lacks_score(training, plan):
         _validate(training, validate, accelerator)
     shown = track if accelerator.is_main_process else _track_nothing
     steps = shown(
@@ -91,7 +91,7 @@ def run_training(
                 training.step += 1
             if not math.isfinite(training.loss):
                 raise VtoptError(explain_divergence(training, f"the loss is {training.loss}", path))
-            if validate and (training.step == plan.total or _is_due(training.step, plan.validate_every)):
+            if validate and _lacks_score(training, plan):
                 _validate(training, validate, accelerator)
             if accelerator.is_main_process and _is_due(training.step, plan.save_every):
                 save(training)
@@ -121,6 +121,13 @@ def _until_idle(batches: Iterable[Any], training: Training, plan: Plan) -> Itera
 
 def _is_due(step: int, every: int) -> bool:
     return bool(every) and step % every == 0
+
+
+def _lacks_score(training: Training, plan: Plan) -> bool:
+    """Tell whether a validation is due: at either end, and every so often; one that Ctrl-C ended is due again."""
+    if training.scores and training.scores[-1][0] == training.step:
+        return False
+    return training.step in (0, plan.total) or _is_due(training.step, plan.validate_every)
 
 
 def _show(training: Training) -> str:

@@ -105,6 +105,7 @@ def measure_teacher_loss(made: Targets, wanted: Targets) -> Tensor:
 
     What one of them lacks, or makes at another size or with another number of heads, is left out. Scalar.
     """
+    made, wanted = _widen(made), _widen(wanted)
     scales = sorted({_split(name)[1] for name in made}, reverse=True)
     total = next(iter(made.values())).new_zeros(())
     for name in filter(wanted.__contains__, made):
@@ -114,6 +115,11 @@ def measure_teacher_loss(made: Targets, wanted: Targets) -> Tensor:
         if loss is not None:
             total = total + weight * (scales.index(scale) + 1) / len(scales) * loss
     return total
+
+
+def _widen(targets: Targets) -> Targets:
+    """Return what is half precision as float32: the squares of features may be beyond 65504."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in targets.items()}
 
 
 def _split(name: str) -> tuple[str, int]:

@@ -214,7 +214,9 @@ def _open_pairs(student: Network, teacher: Network | None, request: Recovery, st
         raise UsageError("without a teacher and without truth there is nothing to learn from; pass --teacher ORIGINAL")
     if request.pairs is None:
         validation = open_pairs(None, size, request.validation_count, seed=FIRST_VALIDATION_SEED)
-        return _Pairs(partial(open_drawn, request.seed), validation, request.truth)
+        named = {name for spec in student.inputs for name in spec.fed_by.split("+")}
+        open_samples = partial(open_drawn, request.seed, outfits=bool(named & {"pose", "agnostic"}))
+        return _Pairs(open_samples, validation, request.truth)
     known = open_pairs(request.pairs, size)
     truth = request.truth and known[0].truth is not None
     if teacher is None and not truth:
@@ -223,11 +225,11 @@ def _open_pairs(student: Network, teacher: Network | None, request: Recovery, st
         )
     held_out = max(len(known) // 10, 1) if len(known) > 1 else 0
 
-    def open_samples(size: Size) -> PairDataset:
+    def open_shuffled(size: Size) -> PairDataset:
         pairs = open_pairs(request.pairs, size)
         return PairDataset(pairs[: len(pairs) - held_out], request.seed, truth=truth)
 
-    return _Pairs(open_samples, known[-max(held_out, 1) :][: request.validation_count], truth)
+    return _Pairs(open_shuffled, known[-max(held_out, 1) :][: request.validation_count], truth)
 
 
 def _describe(student: Network, teacher: Network | None, request: Recovery, size: Size) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["make_validation", "measure_psnr"]
 
 MOST_PSNR = 100.0
-"""Equal pictures have this, a number that JSON knows."""
+"""Equal pictures have this: JSON knows no infinity."""
 
 
 def make_validation(
@@ -49,8 +49,8 @@ def make_validation(
 
 
 def measure_psnr(picture: Tensor, reference: Tensor) -> float:
-    """Return the PSNR in dB of a picture in [-1, 1] over all its values, 100 at most; -inf for NaN."""
+    """Return the PSNR in dB of a picture in [-1, 1] over all its values: 100 at most, -100 for NaN."""
     error = float((picture.double() - reference.double()).square().mean())
     if not math.isfinite(error):
-        return -math.inf
+        return -MOST_PSNR
     return min(10 * math.log10(4 / error), MOST_PSNR) if error else MOST_PSNR

@@ -20,7 +20,7 @@ from vtopt.optimize.finetune import finetune_network
 from vtopt.optimize.networks import build_network
 from vtopt.optimize.provenance import read_history, read_metadata
 from vtopt.optimize.strip import strip_checkpoint
-from vtopt.optimize.training import loop
+from vtopt.optimize.training import loop, recovery
 from vtopt.optimize.training.state import Training
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 
@@ -171,6 +171,28 @@ def test_an_interrupted_finetune_goes_on_bit_for_bit(
     assert _list_left(output) == ["net.training.pth", whole.name]
     assert _finetune(source, output, teacher=teacher, learning_rate=1e-2).read_bytes() == whole.read_bytes()
     assert _list_left(output) == [output.name, whole.name]
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _finetune(source, output.with_name("whole.safetensors"), teacher=teacher, learning_rate=1e-2)
+    make_validation = recovery.make_validation
+
+    def make_interrupted(*arguments: Any, **settings: Any) -> Any:
+        validate, count = make_validation(*arguments, **settings), iter(range(99))
+
+        def interrupt(module: Any) -> float:
+            if next(count) == 2:
+                raise KeyboardInterrupt
+            return validate(module)
+
+        return interrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recovery, "make_validation", make_interrupted)
+        _finetune(source, output, teacher=teacher, learning_rate=1e-2)
+    assert _finetune(source, output, teacher=teacher, learning_rate=1e-2).read_bytes() == whole.read_bytes()
 
 
 def test_killed_finetune_goes_on_bit_for_bit(

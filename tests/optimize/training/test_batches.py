@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +108,12 @@ def test_a_picture_is_repeated_and_an_edge_derived() -> None:
     assert fed[1].tolist() == [[[[1, 0], [1, 0]]]]
 
 
+def test_pictures_of_one_input_are_joined() -> None:
+    batch = _make_batch(pose=torch.ones(1, 3, 2, 2))
+    (fed,) = feed_batch((InputSpec("reference", 6, picture=("pose", "person")),), batch)
+    assert torch.equal(fed, torch.cat([batch["pose"], batch["person"]], 1))
+
+
 def test_the_edge_of_a_pair_is_preferred() -> None:
     edge = torch.full((1, 1, 2, 2), 0.25)
     (fed,) = feed_batch((InputSpec("mask", 1, picture="edge"),), _make_batch(edge=edge))
@@ -118,17 +123,28 @@ def test_the_edge_of_a_pair_is_preferred() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (InputSpec("pose", 18), r"input 'pose' is fed by 'pose', which no pair has; declare InputSpec"),
+        (InputSpec("pose", 18), r"input 'pose' is fed by 'pose', and the pairs have no pose; add .* or declare"),
+        (
+            InputSpec("ref", 6, picture=("pose", "agnostic")),
+            r"input 'ref' is fed by 'pose\+agnostic', and the pairs have no pose and no agnostic",
+        ),
         (InputSpec("person", 4), r"input 'person' has 4 channels, its picture 'person' 3"),
     ],
-    ids=["no such picture", "channels that do not fit"],
+    ids=["no such picture", "two pictures of one input", "channels that do not fit"],
 )
 def test_an_input_that_no_pair_can_feed_is_refused(spec: InputSpec, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         feed_batch((spec,), _make_batch())
 
 
-def test_a_drawn_pair_has_no_edge(tmp_path: Path) -> None:
+def test_what_a_pair_lacks_is_not_in_its_batch() -> None:
     (pair,) = _make_pairs(1)
     bare = Pair(pair.name, pair.person, pair.clothes, None, None)
     assert pair_to_batch(bare).keys() == {"person", "clothes"}
+
+
+def test_drawn_outfits_are_the_drawn_pairs_and_more() -> None:
+    plain, outfits = (open_drawn(0, Size(32, 24), outfits=outfits)[0] for outfits in (False, True))
+    assert plain.keys() == {"person", "clothes", "truth", "place"}
+    assert outfits.keys() == plain.keys() | {"worn", "pose", "agnostic"}
+    assert all(torch.equal(plain[name], outfits[name]) for name in plain)

@@ -196,3 +196,16 @@ def test_bfloat16_on_a_cpu_trains_too(student: Network, teacher: Network) -> Non
     figures = recover(student, teacher, replace(REQUEST, precision="bf16"))
     assert all(tensor.dtype == torch.float32 for tensor in student.module.state_dict().values())
     assert figures["steps"] == 6
+
+
+def test_a_network_of_pose_and_agnostic_person_is_recovered_too(pairs: Path) -> None:
+    small = {"pyramid_widths": (4, 6), "pyramid_dim": 8, "heads": 2, "mfe_filters": (8,), "shallow_hidden": 4}
+    torch.manual_seed(0)
+    student = build_network("sdafn_tiny", small)
+    request = replace(REQUEST, steps=1, coarse_steps=0, size=Size(32, 24))
+    assert recover(student, _copy_as(student, small), request)["steps"] == 1
+    assert recover(student, _copy_as(student, small), replace(request, pairs=pairs))["steps"] == 1
+
+
+def _copy_as(network: Network, config: dict[str, object]) -> Network:
+    return build_network(network.name, config)
