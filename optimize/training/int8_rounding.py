@@ -15,6 +15,9 @@ from torch import Tensor, nn
 __all__ = ["Int8Conv2d", "RoundedTensor", "find_ends", "round_weight"]
 
 LEVELS = 255
+RATE = 10
+"""How much faster than weights the logarithms of ranges learn, as in Jain et al., "Trained Quantization Thresholds",
+MLSys 2020 (arXiv:1903.08066)."""
 SMALLEST_STEP = 1e-35
 """As in the files: below it float32 runs out."""
 
@@ -23,7 +26,7 @@ class RoundedTensor(nn.Module):
     """Round a tensor to 8 bits over a range that learns: of its calibrated ends, by which factor each moved.
 
     A factor keeps an end's sign, keeps at zero what begins there, and moves alike whatever the range is. `growth` (2,)
-    is the logarithm of both; weight decay draws it to the calibrated range.
+    is the logarithm of both, over `RATE`; weight decay draws it to the calibrated range.
     """
 
     calibrated: Tensor
@@ -40,7 +43,7 @@ class RoundedTensor(nn.Module):
 
 def find_ends(calibrated: Tensor, growth: Tensor) -> tuple[Tensor, Tensor]:
     """Return the ends (), () of a range that has grown."""
-    low, high = (calibrated * growth.exp()).unbind()
+    low, high = (calibrated * (RATE * growth).exp()).unbind()
     return low, high
 
 

@@ -56,7 +56,7 @@ def test_rounding_commutes_with_a_folded_batch_norm() -> None:
 def test_a_range_learns_to_lose_less(ends: tuple[float, float], spread: float) -> None:
     numbers = spread * torch.randn(20_000, generator=torch.Generator().manual_seed(0))
     rounded = RoundedTensor(*ends)
-    optimizer = torch.optim.Adam(rounded.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(rounded.parameters(), lr=0.002)
     errors = []
     for _ in range(100):
         error = F.mse_loss(rounded(numbers), numbers)
