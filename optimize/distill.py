@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from .artifacts import Force, PairsFolder, Reads, SizeOption, WeightsIn, WeightsOut, hash_artifact, new_output
+from .artifacts import (
+    Force,
+    PairsFolder,
+    Reads,
+    Size,
+    SizeOption,
+    WeightsIn,
+    WeightsOut,
+    hash_artifact,
+    new_output,
+    parse_size,
+)
 from .networks import build_network
 from .provenance import HISTORY, add_record, read_metadata
 from .training.devices import Precision
@@ -41,6 +52,10 @@ def distill_network(
     ] = 500,
     steps: Annotated[int, typer.Option(min=0, help="Last steps: other garments of every kind.")] = 2000,
     size: SizeOption = None,
+    coarse_size: Annotated[
+        Size | None,
+        typer.Option(parser=parse_size, metavar="HxW", help="That of the first two lessons. Default: --size."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step.")] = 8,
     learning_rate: Annotated[
         float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
@@ -93,6 +108,7 @@ def distill_network(
         foreground_steps=foreground_steps,
         plain_steps=plain_steps,
         size=size,
+        coarse_size=coarse_size,
         batch_size=batch_size,
         learning_rate=learning_rate,
         look_weight=look_weight,

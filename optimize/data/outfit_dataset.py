@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .synthetic import draw_placed_outfits
+from .drawn_dataset import DrawnDataset
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from .pairs import Pair
@@ -29,13 +28,11 @@ plain        the other garment is of one colour, all of the picture is judged
 variety      the other garment is as it is
 """
 
-NEAR_WHITE = 0.9
-"""A garment pixel with every channel above this, in [-1, 1], is background."""
 SEEN = 0.05
 """What differs by more than this from the agnostic person, in [-1, 1], is hidden there."""
 
 
-class OutfitDataset(Dataset):  # type: ignore[type-arg]
+class OutfitDataset(DrawnDataset):
     """One drawn person a seed, in two garments; all tensors but `place` and `judged` (3, H, W) in [-1, 1].
 
     truth      the person in the garment `clothes`, which is laid out
@@ -49,18 +46,12 @@ class OutfitDataset(Dataset):  # type: ignore[type-arg]
     """
 
     def __init__(self, seeds: Sequence[int], size: tuple[int, int], ends: tuple[int, int] = (0, 0)) -> None:
-        self.seeds = seeds
-        self.size = size
+        super().__init__(seeds, size, outfits=True)
         self.ends = ends
 
-    def __len__(self) -> int:
-        return len(self.seeds)
-
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        drawn, places = draw_placed_outfits(self.seeds[index], self.size)
-        place = torch.from_numpy(places)
-        sample = {name: _to_tensor(picture) for name, picture in drawn._asdict().items()} | {"place": place}
-        return sample | _teach(choose_lesson(index, self.ends), sample["worn"], garment=place[2:])
+        sample = super().__getitem__(index)
+        return sample | _teach(choose_lesson(index, self.ends), sample["worn"], garment=sample["place"][2:])
 
 
 class OutfitPairs(Dataset):  # type: ignore[type-arg]
@@ -101,6 +92,8 @@ def choose_lesson(position: int, ends: tuple[int, int]) -> Lesson:
 
 def find_garment(clothes: Tensor) -> Tensor:
     """Return where a garment laid out on white (3, H, W) is: (1, H, W) of 0 and 1."""
+    from ...benchmarks.feeds import NEAR_WHITE
+
     return (clothes.amin(0, keepdim=True) <= NEAR_WHITE).to(clothes.dtype)
 
 
@@ -123,7 +116,3 @@ def _teach(lesson: Lesson, worn: Tensor, garment: Tensor | None) -> dict[str, Te
         "worn": worn if lesson == "variety" else plain_garment(worn),
         "judged": everywhere if garment is None or lesson != "foreground" else garment,
     }
-
-
-def _to_tensor(picture: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy((picture.transpose(2, 0, 1).astype(np.float32) - 127.5) / 127.5)

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InputError, NetworkError
+from ..errors import InputError
+from .batches import feed_batch
 from .targets import make_picture, make_targets
 
 if TYPE_CHECKING:
     from ..data.pairs import Pair
-    from ..networks import InputSpec, Network
+    from ..networks import Network
 
-__all__ = ["Exercise", "check_teacher", "copy_teacher", "feed_pictures", "set_exercise", "tutor_pairs"]
+__all__ = ["Exercise", "check_teacher", "copy_teacher", "set_exercise", "tutor_pairs"]
 
 
 class Exercise(NamedTuple):
@@ -57,7 +58,7 @@ def copy_teacher(teacher: Network, batch: Mapping[str, Tensor]) -> Exercise:
 def _dress(teacher: Network, batch: Mapping[str, Tensor], clothes: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the teacher's picture of the batch's persons in the clothes, and where it looks."""
     pictures = {**batch, "person": batch["truth"], "clothes": clothes}
-    made = make_targets(teacher, feed_pictures(teacher.inputs, pictures))
+    made = make_targets(teacher, feed_batch(teacher.inputs, pictures))
     return made["picture/1"].float().clamp(-1, 1), _find_places(made)
 
 
@@ -78,7 +79,7 @@ def tutor_pairs(teacher: Network, pairs: Sequence[Pair], device: torch.device | 
         batch = {name: torch.from_numpy(each)[None].to(device) for name, each in given.items() if each is not None}
         worn = torch.from_numpy(pairs[(index + 1) % len(pairs)].clothes)[None].to(device)
         with torch.no_grad():
-            feeds = feed_pictures(teacher.inputs, {**batch, "person": batch["truth"], "clothes": worn})
+            feeds = feed_batch(teacher.inputs, {**batch, "person": batch["truth"], "clothes": worn})
             person = make_picture(teacher.module, feeds)
         tutored.append(replace(pair, person=person[0].cpu().numpy()))
     return tutored
@@ -94,27 +95,3 @@ def check_teacher(teacher: Network, pair: Pair, where: str) -> None:
             f"{where}: distillation needs {', '.join(missing)} of every pair; add {folders}, or leave --pairs away to "
             "learn from drawn ones"
         )
-
-
-def feed_pictures(inputs: Sequence[InputSpec], pictures: Mapping[str, Tensor]) -> list[Tensor]:
-    """Return a network's inputs (N, C, H, W) from pictures by name; those of one input are concatenated.
-
-    A picture with fewer channels than its input is repeated. Without an edge, the garment's is where it is not
-    near-white. Raises NetworkError for an input that no picture feeds.
-    """
-    return [_join_pictures(spec, pictures) for spec in inputs]
-
-
-def _join_pictures(spec: InputSpec, pictures: Mapping[str, Tensor]) -> Tensor:
-    from ...benchmarks.feeds import NEAR_WHITE
-
-    edge = (pictures["clothes"].amin(1, keepdim=True) <= NEAR_WHITE).to(pictures["clothes"].dtype)
-    known = {"edge": edge, **pictures}
-    names = spec.fed_by.split("+")
-    if missing := [name for name in names if name not in known]:
-        raise NetworkError(f"input '{spec.name}' is fed by {', '.join(missing)}, which the pairs have not")
-    joined = torch.cat([known[name] for name in names], 1)
-    times, left = divmod(spec.channels, joined.shape[1])
-    if left:
-        raise NetworkError(f"input '{spec.name}' has {spec.channels} channels, its pictures have {joined.shape[1]}")
-    return joined.repeat(1, times, 1, 1)

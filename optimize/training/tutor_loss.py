@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .batches import feed_batch
 from .losses import Level, list_levels, measure_truth_loss
 from .smoothness import measure_grid_bend
 from .targets import make_targets
-from .tutor import Exercise, feed_pictures
+from .tutor import Exercise
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -43,7 +44,7 @@ class TutorLoss(nn.Module):
         student, teacher = self.networks
         exercise = self.set_exercise(teacher, batch)
         given = {"person": exercise.person, "clothes": exercise.clothes}
-        made = make_targets(student, feed_pictures(student.inputs, given))
+        made = make_targets(student, feed_batch(student.inputs, given))
         truth, look, smooth = measure_exercise(made, exercise, self.compare_looks)
         look_weight, smooth_weight = self.weights
         return truth + look_weight * look + smooth_weight * smooth

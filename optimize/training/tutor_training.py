@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Distillation:
     plain_steps: int = 0
     size: Size | None = None
     """Default: the student's."""
+    coarse_size: Size | None = None
+    """That of the lessons foreground and plain. Default: `size`."""
     batch_size: int = 8
     learning_rate: float = 1e-3
     look_weight: float = 0.5
@@ -97,9 +100,8 @@ def distill(
     than person, clothes and edge, UsageError for a size that does not fit, OutputError when `progress_file` holds
     something else, VtoptError when the training diverges.
     """
-    size = request.size or Size(*student.size)
-    stage = Stage(size, request.total, request.batch_size)
-    _check(student, teacher, size, request)
+    stages = _plan_stages(student, teacher, request)
+    size = stages[-1].size
     open_samples, validation = _open_pairs(teacher, request, size)
     accelerator = start_accelerator(request.precision)
     check_shares([request.batch_size], accelerator.num_processes)
@@ -129,7 +131,7 @@ def distill(
         ),
         load_batches(
             open_samples,
-            [stage],
+            stages,
             training.step,
             workers=request.workers,
             process=accelerator.process_index,
@@ -155,7 +157,12 @@ def distill(
     return _report(training, len(validation))
 
 
-def _check(student: Network, teacher: Network, size: Size, request: Distillation) -> None:
+def _plan_stages(student: Network, teacher: Network, request: Distillation) -> tuple[Stage, Stage]:
+    size = request.size or Size(*student.size)
+    stages = (
+        Stage(request.coarse_size or size, request.foreground_steps + request.plain_steps, request.batch_size),
+        Stage(size, request.steps, request.batch_size),
+    )
     if request.total < 1:
         raise UsageError("there is nothing to do in 0 steps; pass --steps")
     if unknown := {spec.fed_by for spec in student.inputs} - STUDENT_PICTURES:
@@ -163,11 +170,12 @@ def _check(student: Network, teacher: Network, size: Size, request: Distillation
             f"the student '{student.name}' takes {', '.join(sorted(unknown))}, which no exercise has; choose a network "
             "of person and clothes, such as sdafn_plus_tiny"
         )
-    for network in (student, teacher):
+    for network, stage in product((student, teacher), stages):
         if request.pairs is None:
-            check_drawn_size(network, size)
-        elif any(side % network.multiple_of for side in size):
-            raise UsageError(f"size {size}: '{network.name}' needs sides divisible by {network.multiple_of}")
+            check_drawn_size(network, stage.size)
+        elif any(side % network.multiple_of for side in stage.size):
+            raise UsageError(f"size {stage.size}: '{network.name}' needs sides divisible by {network.multiple_of}")
+    return stages
 
 
 def _open_pairs(
@@ -178,14 +186,15 @@ def _open_pairs(
         first = HELD_OUT_SEEDS.stop + request.seed * SEEDS_PER_TRAINING
         opened = partial(OutfitDataset, range(first, first + SEEDS_PER_TRAINING), ends=request.lesson_ends)
         return opened, open_pairs(None, size, request.validation_count, seed=FIRST_VALIDATION_SEED)
-    known = open_pairs(request.pairs, size)
+    folder = request.pairs
+    known = open_pairs(folder, size)
     if len(known) < LEAST_PAIRS:
-        raise InputError(f"{request.pairs}: has {len(known)} pairs, distillation needs {LEAST_PAIRS} or more")
-    check_teacher(teacher, known[0], str(request.pairs))
+        raise InputError(f"{folder}: has {len(known)} pairs, distillation needs {LEAST_PAIRS} or more")
+    check_teacher(teacher, known[0], str(folder))
     held_out = max(len(known) // 10, 1)
 
-    def open_samples(_: Size) -> OutfitPairs:
-        return OutfitPairs(known[: len(known) - held_out], request.seed, request.lesson_ends)
+    def open_samples(size: Size) -> OutfitPairs:
+        return OutfitPairs(open_pairs(folder, size)[: len(known) - held_out], request.seed, request.lesson_ends)
 
     return open_samples, known[-held_out:][: request.validation_count]
 
@@ -195,6 +204,7 @@ def _describe(request: Distillation, size: Size, weights: Mapping[str, str]) -> 
     plain = {name: value for name, value in asdict(request).items() if name != "workers"}
     return plain | {
         "size": str(size),
+        "coarse_size": str(request.coarse_size),
         "pairs": hash_pairs(request.pairs, size) if request.pairs else None,
         "vgg": hash_artifact(request.vgg) if request.vgg else None,
         "weights": dict(weights),

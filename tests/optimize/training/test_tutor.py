@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vtopt.optimize.data.pairs import Pair, open_pairs
-from vtopt.optimize.errors import InputError, NetworkError
+from vtopt.optimize.errors import InputError
 from vtopt.optimize.networks import InputSpec, Network
-from vtopt.optimize.training.tutor import check_teacher, copy_teacher, feed_pictures, set_exercise, tutor_pairs
+from vtopt.optimize.training.tutor import check_teacher, copy_teacher, set_exercise, tutor_pairs
 
 SIZE = (8, 6)
 
@@ -133,26 +133,3 @@ def test_pairs_must_have_what_the_teacher_takes(given: tuple[str, ...], missing:
         return
     with pytest.raises(InputError, match=re.escape(f"folder: distillation {missing}")):
         check_teacher(_make_teacher(), pair, "folder")
-
-
-def test_inputs_are_joined_repeated_and_derived() -> None:
-    batch = _make_batch() | {"person": torch.zeros(2, 3, *SIZE)}
-    batch["clothes"][0] = 1.0
-    specs = (InputSpec("x", 6, picture=("agnostic", "pose")), InputSpec("person", 6), InputSpec("edge", 1))
-    joined, repeated, edge = feed_pictures(specs, batch)
-    assert torch.equal(joined, torch.cat([batch["agnostic"], batch["pose"]], 1))
-    assert torch.equal(repeated, torch.zeros(2, 6, *SIZE))
-    assert edge.shape == (2, 1, *SIZE)
-    assert (float(edge[0].sum()), float(edge[1].mean()) > 0.5) == (0.0, True)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        (InputSpec("x", picture=("pose", "depth")), "input 'x' is fed by depth, which the pairs have not"),  # type: ignore[arg-type]
-        (InputSpec("pose", 4), "input 'pose' has 4 channels, its pictures have 3"),
-    ],
-)
-def test_inputs_that_nothing_feeds_are_refused(spec: InputSpec, message: str) -> None:
-    with pytest.raises(NetworkError, match=re.escape(message)):
-        feed_pictures([spec], _make_batch())

@@ -134,6 +134,7 @@ def test_an_interrupted_distillation_ends_the_same(
         pytest.param({"copy_teacher": True}, id="no tutor"),
         pytest.param({"smooth_weight": 1.0}, id="another loss"),
         pytest.param({"seed": 1}, id="another seed"),
+        pytest.param({"coarse_size": Size(64, 48)}, id="another size"),
     ],
 )
 def test_another_distillations_file_is_refused(
@@ -164,15 +165,18 @@ def test_workers_change_nothing(student: Network, teacher: Network, tmp_path: Pa
 def test_lessons_follow_the_steps(
     student: Network, teacher: Network, progress: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged, forward = [], TutorLoss.forward
+    judged, heights, forward = [], [], TutorLoss.forward
 
     def watch(self: TutorLoss, batch: Any) -> Tensor:
         judged.append(bool((batch["judged"] == 1).all()))
+        heights.append(batch["truth"].shape[2])
         return forward(self, batch)
 
     monkeypatch.setattr(TutorLoss, "forward", watch)
-    distill(student, teacher, REQUEST, WEIGHTS, progress)
+    request = replace(REQUEST, size=Size(64, 48), coarse_size=SIZE)
+    distill(student, teacher, request, WEIGHTS, progress)
     assert judged == [False] * 2 + [True] * 6
+    assert heights == [32] * 4 + [64] * 4
     assert REQUEST.lesson_ends == (4, 8)
     assert replace(REQUEST, copy_teacher=True).lesson_ends == (0, 0)
 
@@ -223,6 +227,7 @@ def test_two_pairs_are_too_few(student: Network, teacher: Network, tmp_path: Pat
     [
         pytest.param({"size": Size(36, 27)}, "size 36x27: .* divisible by 4", id="the student cannot take it"),
         pytest.param({"size": Size(48, 36)}, "size 48x36: .* divisible by 8", id="the teacher cannot take it"),
+        pytest.param({"coarse_size": Size(48, 36)}, "size 48x36: .* divisible by 8", id="nor in the first lessons"),
         pytest.param({"size": Size(32, 32)}, "size 32x32: drawn pairs are 4:3", id="it cannot be drawn"),
         pytest.param(
             {"steps": 0, "plain_steps": 0, "foreground_steps": 0}, "nothing to do in 0 steps", id="there are no steps"
