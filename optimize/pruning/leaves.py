@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .trials import keeps_apart, shrinks
+from .trials import halve_shape, keeps_apart, shrinks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,16 +59,16 @@ def try_leaf(call: Callable[..., Any], arguments: Sequence[Any]) -> Leaf:
         def is_apart(place: int) -> bool:
             return wide[place].shape[1] == width and keeps_apart(lambda value: call_with({place: value}), wide[place])
 
-        def fit(places: Sequence[int], width: int) -> bool:
+        def fit(places: Sequence[int], shape: Sequence[int]) -> bool:
             values = [wide[place] for place in places]
-            return shrinks(lambda fewer: call_with(dict(zip(places, fewer, strict=True))), values, width)
+            return shrinks(lambda fewer: call_with(dict(zip(places, fewer, strict=True))), values, [shape])
 
         follows = tuple(place for place in wide if is_apart(place))
-        if follows and fit(follows, width // 2):
+        if follows and fit(follows, halve_shape(made[0].shape)):
             return Leaf("follows", follows)
         for side in sorted({value.shape[1] for value in wide.values()}, reverse=True):
             places = tuple(place for place, value in wide.items() if value.shape[1] == side)
-            if fit(places, width):
+            if fit(places, made[0].shape):
                 return Leaf("mixes", places)
     return Leaf("fixed")
 

@@ -74,7 +74,7 @@ def prune_module(
     channels, kept_whole = _look(network, request, inputs, samples)
     if not channels.groups:
         raise NetworkError(
-            f"nothing can be removed: each of its convolutions and linear layers ({len(channels.macs)}) makes an output, "
+            f"nothing can be removed: each of its {len(channels.macs)} convolutions or linear layers makes an output, "
             "a grid, attention or a mask, or its channels are mixed in ways that cannot be followed"
         )
     ratio, keep = _plan(channels, request)

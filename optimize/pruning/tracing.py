@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .leaves import Leaf, find_leaves, try_leaf
 from .nested import list_tensors, map_tensors
-from .trials import keeps_apart, shrinks
+from .trials import halve_shape, keeps_apart, shrinks
 
 if TYPE_CHECKING:
     from ..networks import Network
@@ -419,11 +419,11 @@ def _is_channelwise(
     wide = list({id(tensor): tensor for tensor in wide}.values())
     values = [before[id(tensor)] for tensor in wide]
     with torch.no_grad():
-        apart = all(
-            keeps_apart(lambda value, tensor=tensor: call([tensor], [value]), before[id(tensor)], dim)
-            for tensor in wide
-        )
-        return apart and shrinks(lambda fewer: call(wide, fewer), values, values[0].shape[dim] // 2, dim)
+        for tensor, value in zip(wide, values, strict=True):
+            if not keeps_apart(lambda value, tensor=tensor: call([tensor], [value]), value, dim):
+                return False
+        shapes = [halve_shape(tensor.shape, dim) for tensor in call(wide, values)]
+        return shrinks(lambda fewer: call(wide, fewer), values, shapes, dim)
 
 
 def _name_shape(tensor: Tensor) -> Any:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["keeps_apart", "shrinks"]
+__all__ = ["halve_shape", "keeps_apart", "shrinks"]
+
+Shape = Sequence[int]
 
 
 def keeps_apart(call: Callable[[Tensor], Sequence[Tensor]], value: Tensor, dim: int = 1) -> bool:
@@ -17,8 +19,8 @@ def keeps_apart(call: Callable[[Tensor], Sequence[Tensor]], value: Tensor, dim: 
     told apart, so nothing is taken for granted and 256 channels take 16 calls.
     """
     state = torch.get_rng_state()
-    made = call(value)
-    if not all(tensor.dim() > 1 and tensor.shape[dim] == value.shape[dim] for tensor in made):
+    made = call(value.clone())
+    if not all(tensor.dim() > max(dim, 1) and tensor.shape[dim] == value.shape[dim] for tensor in made):
         return False
     for changed in _halve(value.shape[dim]):
         left = (~changed).nonzero().flatten().to(value.device)
@@ -32,15 +34,20 @@ def keeps_apart(call: Callable[[Tensor], Sequence[Tensor]], value: Tensor, dim: 
 
 
 def shrinks(
-    call: Callable[[list[Tensor]], Sequence[Tensor]], values: Sequence[Tensor], width: int, dim: int = 1
+    call: Callable[[list[Tensor]], Sequence[Tensor]], values: Sequence[Tensor], shapes: Sequence[Shape], dim: int = 1
 ) -> bool:
-    """Tell whether `call` takes the first half of the channels of `values`, and returns `width` channels then."""
-    fewer = [value.narrow(dim, 0, value.shape[dim] // 2).contiguous() for value in values]
+    """Tell whether `call` takes the first half of the channels of `values`, and what it returns has `shapes` then."""
+    fewer = [value.narrow(dim, 0, value.shape[dim] // 2).clone() for value in values]
     try:
         made = call(fewer)
     except Exception:  # of any kind: code that was made for the width it has
         return False
-    return all(tensor.dim() > 1 and tensor.shape[dim] == width for tensor in made)
+    return [list(tensor.shape) for tensor in made] == [list(shape) for shape in shapes]
+
+
+def halve_shape(shape: Shape, dim: int = 1) -> list[int]:
+    """Return the shape with half of the channels."""
+    return [side // 2 if place == dim % len(shape) else side for place, side in enumerate(shape)]
 
 
 def _halve(width: int) -> Iterator[Tensor]:

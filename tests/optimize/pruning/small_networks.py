@@ -11,6 +11,11 @@ from vtopt.optimize.networks import InputSpec, Network
 
 SIZE = (32, 24)
 
+REORDERINGS = (
+    *("flip", "roll", "pick", "shuffle", "groups", "softmax"),
+    *("write", "pixels", "cumulate", "gather", "dual"),
+)
+
 
 def conv(inside: int, outside: int, kernel: int = 3, **settings: int | bool) -> nn.Conv2d:
     return nn.Conv2d(inside, outside, kernel, padding=kernel // 2, **settings)
@@ -82,7 +87,7 @@ class FlowWarp(nn.Module):
 
 
 class Correlation(nn.Module):
-    """Mean of products over the channels, at (2 * reach + 1) ** 2 displacements."""
+    """Sum of products over the channels, at (2 * reach + 1) ** 2 displacements."""
 
     def __init__(self, reach: int) -> None:
         super().__init__()
@@ -97,7 +102,7 @@ def _correlate(one: Tensor, other: Tensor, reach: int) -> Tensor:
     padded = F.pad(other, [reach] * 4)
     side = range(2 * reach + 1)
     moved = [padded[:, :, y : y + height, x : x + width] for y in side for x in side]
-    return torch.cat([(one * part).mean(1, keepdim=True) for part in moved], 1)
+    return torch.cat([(one * part).sum(1, keepdim=True) for part in moved], 1)
 
 
 class Correlated(nn.Module):
@@ -182,7 +187,7 @@ class Spade(nn.Module):
 
     def forward(self, x: Tensor, seg: Tensor) -> Tensor:
         batch, _, height, width = x.shape
-        noise = (torch.zeros(batch, width, height, 1) * self.noise_scale).transpose(1, 3)
+        noise = (torch.randn(batch, width, height, 1) * self.noise_scale).transpose(1, 3)
         shared = self.shared(seg)
         return self.norm(x + noise) * (1 + self.gamma(shared)) + self.beta(shared)
 
@@ -535,10 +540,7 @@ FACTORIES = {
     "depends_on_data": DependsOnData,
     "own_size": OwnSize,
     "made": Made,
-    **{
-        f"reordered_{how}": (lambda how=how: Reordered(how))
-        for how in ("flip roll pick shuffle groups softmax write pixels cumulate gather dual").split()
-    },
+    **{f"reordered_{how}": (lambda how=how: Reordered(how)) for how in REORDERINGS},
     "one_convolution": lambda: _sequence(conv(3, 3)),
     "nothing": lambda: _sequence(conv(3, 3), nn.ReLU()),
 }
