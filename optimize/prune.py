@@ -190,13 +190,14 @@ def _prune(built: Network, source: Path, settings: Mapping[str, Any]) -> Removal
 def _list_output_shapes(network: Network, inputs: tuple[Tensor, ...], what: str, hint: str) -> list[list[int]]:
     """Run the network and return the shapes of what it makes; raises NetworkError that says why it does not run."""
     from .pruning.groups import run_shapes
+    from .pruning.nested import list_tensors
 
     try:
         made = run_shapes(network.module, inputs)
     except Exception as error:  # the user's own code, which may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise NetworkError(f"{what}: {reason}{hint}") from error
-    return [list(tensor.shape) for tensor in (made if isinstance(made, list | tuple) else [made])]
+    return [list(tensor.shape) for tensor in list_tensors(made)]
 
 
 def _load_samples(source: Path, settings: Mapping[str, Any]) -> list[Sample]:

@@ -31,23 +31,29 @@ def find_pruned(module: nn.Module, full: Shapes) -> dict[str, list[int]]:
 def resize_module(module: nn.Module, shapes: Shapes) -> None:
     """Cut the tensors of a freshly built network to `shapes`, in place; the layers know their new widths.
 
-    Raises NetworkError for names that the network does not have, and for shapes that are no smaller ones.
+    Raises NetworkError for names that the network does not have, and for shapes that are no smaller ones: `shapes`
+    come from files, and may be anything.
     """
     full = list_shapes(module)
+    if not isinstance(shapes, Mapping):
+        raise NetworkError(f"the pruned shapes are no shapes but {shapes!r:.60}; prune the network again")
     for name, shape in shapes.items():
         if name not in full or not _is_part(shape, full[name]):
             raise NetworkError(
-                f"the pruned shape {list(shape)} of {name} does not fit the network, which has "
+                f"the pruned shape {shape!r:.60} of {name!r:.60} does not fit the network, which has "
                 f"{full.get(name, 'no such tensor')}; was the network's code changed since it was pruned?"
             )
+    for name, shape in shapes.items():
         owner, _, entry = name.rpartition(".")
         _cut(module.get_submodule(owner), entry, shape)
     for owner in {name.rpartition(".")[0] for name in shapes}:
         _tell_widths(module.get_submodule(owner))
 
 
-def _is_part(shape: Sequence[int], full: Sequence[int]) -> bool:
-    return len(shape) == len(full) and all(0 < side <= whole for side, whole in zip(shape, full, strict=True))
+def _is_part(shape: object, full: Sequence[int]) -> bool:
+    if not isinstance(shape, list | tuple) or not full or len(shape) != len(full):
+        return False
+    return all(type(side) is int and 0 < side <= whole for side, whole in zip(shape, full, strict=True))
 
 
 def _cut(layer: nn.Module, entry: str, shape: Sequence[int]) -> None:

@@ -169,7 +169,7 @@ def _describe(
         importance = fallback(group)
     if importance is None:
         importance = torch.ones(width)
-    importance = importance.detach().float().cpu()
+    importance = importance.detach().float().cpu().nan_to_num()  # weights that are all 0 have no mean to divide by
     return ChannelGroup(
         names[layer], layer, width, importance / importance.mean().clamp(min=1e-30), divisor, made_by, read_by
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
+from .nested import list_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,20 +58,31 @@ def _measure_gradients(module: nn.Module, samples: Sequence[Sample], squares: An
     import torch
 
     generator = torch.Generator().manual_seed(seed)
+    asked = {entry: entry.requires_grad for entry in module.parameters()}
+    for entry in asked:
+        entry.requires_grad_(True)
     module.zero_grad()
     for inputs, truth in samples:
         if squares is not None:
             module.zero_grad()
-        picture = _take_picture(module(*inputs))
+        picture = list_tensors(module(*inputs))[0]
         if truth is None:
             signs = torch.randint(0, 2, picture.shape, generator=generator, dtype=picture.dtype) * 2 - 1
             loss = (picture * signs).sum() / picture.numel() ** 0.5
         else:
             loss = (picture - truth).abs().mean()
         loss.backward()
+        _fill_gradients(module)
         if squares is not None:
             squares.accumulate_grad(module)
+    for entry, before in asked.items():
+        entry.requires_grad_(before)
 
 
-def _take_picture(result: Any) -> Tensor:
-    return result[0] if isinstance(result, list | tuple) else result
+def _fill_gradients(module: nn.Module) -> None:
+    """Give a gradient of 0 to what the picture does not depend on."""
+    import torch
+
+    for entry in module.parameters():
+        if entry.grad is None:
+            entry.grad = torch.zeros_like(entry)

@@ -95,7 +95,8 @@ def _rank(groups: list[ChannelGroup], ratio: float) -> dict[str, float]:
 
 
 def _round(group: ChannelGroup, count: float, round_to: int) -> int:
-    """Return the nearest possible number of channels: a multiple, at least one, no more than there are."""
+    """Return the nearest possible number of channels: a multiple, at least one, or all that there are."""
     step = max(round_to, group.divisor) if group.divisor == 1 or round_to % group.divisor == 0 else group.divisor
     count = max(count, LEAST_SHARE * group.width)
-    return min(max(int(count / step + 0.5), 1) * step, group.width)
+    nearest = min(max(int(count / step + 0.5), 1) * step, group.width)
+    return group.width if group.width - count < abs(nearest - count) else nearest
