@@ -34,7 +34,7 @@ def finetune_network(
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step in the first stage; half in the second.")] = 8,
     learning_rate: Annotated[
         float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
-    ] = 5e-4,
+    ] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the pairs, their order and mirroring.")] = 0,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps from one validation to the next; 0: none.")] = 100,
     validation_count: Annotated[int, typer.Option(min=1, help="How many pairs to validate on.")] = 24,

@@ -51,7 +51,7 @@ class Recovery:
     """Default: half of `size`."""
     batch_size: int = 8
     """Pairs a step in the coarse stage; half in the fine one."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     seed: int = 0
     pairs: Path | None = None
     """A folder in VITON layout; default drawn pairs."""
