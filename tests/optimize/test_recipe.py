@@ -60,12 +60,23 @@ def prune(source: Onnx, output: OnnxMade, *, ratio: float, force: bool = False) 
     return output
 
 
+def finetune(
+    source: Annotated[Path, Reads(("weights", "checkpoint"))],
+    output: Annotated[Path, Writes("weights")],
+    *,
+    teacher: Annotated[Path, Reads(("weights", "checkpoint"))],
+    force: bool = False,
+) -> Path:
+    return output
+
+
 STEPS: dict[str, str | Callable[..., Path]] = {
     "strip": strip,
     "export": export,
     "quantize": quantize,
     "convert": convert,
     "prune": prune,
+    "finetune": finetune,
 }
 
 
@@ -151,7 +162,8 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
     assert message.splitlines() == [
         f"{tmp_path}/recipe.yaml: 9 problems",
         "  unknown key 'descripton'; did you mean 'description'? keys are description, steps, report",
-        "  step 2 'quantise': no such step; did you mean 'quantize'? steps are strip, export, quantize, convert, prune",
+        "  step 2 'quantise': no such step; did you mean 'quantize'? "
+        "steps are strip, export, quantize, convert, prune, finetune",
         "  step 3 'export': setting 'opset': should be a valid integer, not \"sixteen\"",
         "  step 3 'export': 'force' is for the run to set, not for a recipe; remove it",
         "  step 4 'export': a second 'export'; give it another 'name:'",
@@ -349,3 +361,62 @@ def test_settings_at_odds_are_found_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     assert str(caught.value).count("choose --fp16, --int8, or both") == 2
+
+
+def test_a_setting_that_is_a_file_names_an_earlier_step(tmp_path: Path) -> None:
+    recipe = load(
+        tmp_path,
+        """
+        steps:
+          - strip:
+          - finetune: {teacher: strip}
+            name: recovered
+          - export:
+        """,
+    )
+    assert recipe.stages[1] == Stage("finetune", {"teacher": "strip"}, "recovered", "strip")
+    assert read_shape(finetune).files == {"teacher": ("weights", "checkpoint")}
+
+
+def test_a_step_that_a_later_one_learns_from_ends_no_branch(tmp_path: Path) -> None:
+    recipe = load(
+        tmp_path,
+        """
+        steps:
+          - strip:
+          - strip:
+            name: other
+          - finetune: {teacher: other}
+            from: strip
+          - export:
+        """,
+    )
+    assert recipe.report == ("export",)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("finetune: {teacher: strap}", "setting 'teacher': names no earlier step, 'strap'; did you mean 'strip'?"),
+        ("finetune: {teacher: finetune}", "setting 'teacher': names no earlier step, 'finetune'"),
+        ("finetune: {teacher: later}", "setting 'teacher': names no earlier step, 'later'"),
+        ("finetune: {teacher: 3}", "setting 'teacher': names no earlier step, 3"),
+        ("finetune: {teacher: [strip]}", "setting 'teacher': names no earlier step, ['strip']"),
+        ("finetune: {teacher: /tmp/x.safetensors}", "setting 'teacher': names no earlier step"),
+        ("finetune: {teacher: fp32}", "setting 'teacher': takes weights or checkpoint, but 'fp32' gives onnx"),
+        ("finetune:", "needs the setting 'teacher'"),
+    ],
+)
+def test_a_setting_that_is_a_file_and_names_no_such_step(row: str, message: str, tmp_path: Path) -> None:
+    text = f"""
+        steps:
+          - strip:
+          - export:
+            name: fp32
+          - {row}
+            from: strip
+          - strip:
+            name: later
+            from: strip
+        """
+    assert message in read_problems(tmp_path, text)

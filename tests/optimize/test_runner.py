@@ -56,6 +56,7 @@ class Bench:
             "strip": self.strip,
             "export": self.export,
             "mark": self.mark,
+            "learn": self.learn,
         }
 
     def write(self, output: Path, content: bytes) -> Path:
@@ -95,6 +96,12 @@ class Bench:
     ) -> Path:
         self.seen = {"tag": tag, "pairs": pairs}
         return self.write(output, source.read_bytes() + b" " + tag.encode())
+
+    def learn(
+        self, source: Weights, output: WeightsMade, *, teacher: Weights, network: str | None = None, force: bool = False
+    ) -> Path:
+        self.seen = {"teacher": teacher}
+        return self.write(output, source.read_bytes() + b" and " + teacher.read_bytes())
 
     def run(self, text: str = RECIPE, **changed: Any) -> RunResult:
         recipe = self.folder / "recipe.yaml"
@@ -489,3 +496,34 @@ def test_remember_run_goes_to_the_home_without_xdg_state_home(bench: Bench, monk
     bench.output.mkdir()
     remember_run(bench.output)
     assert (bench.folder / ".local/state/vtopt/last_run").read_text() == str(bench.output)
+
+
+LEARNING = """
+    steps:
+      - strip:
+        name: teacher
+      - strip:
+        name: student
+      - learn: {teacher: teacher}
+"""
+
+
+def test_run_recipe_gives_a_step_the_file_of_the_step_it_names(bench: Bench) -> None:
+    bench.run(LEARNING)
+    assert bench.seen == {"teacher": bench.output / "01-teacher.safetensors"}
+    assert bench.calls == ["teacher", "student", "learn"]
+    bench.run(LEARNING)
+    assert bench.calls == []
+
+
+def test_run_recipe_remakes_a_step_when_the_one_it_learns_from_changed(bench: Bench) -> None:
+    other = dedent(LEARNING).replace("- strip:\n    name: student", "- strip:\n    name: student\n    from: teacher")
+    bench.run(other)
+    teacher = bench.output / "01-teacher.safetensors"
+    teacher.write_bytes(b"another")
+    bench.run(other)
+    assert bench.calls == ["teacher"]
+    bench.weights.write_bytes(b"PK\x03\x04 others")
+    bench.run(other)
+    assert bench.calls == ["teacher", "student", "learn"]
+    assert bench.output.joinpath("03-learn.safetensors").read_bytes().count(b"others") == 2

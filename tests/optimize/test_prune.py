@@ -1,0 +1,238 @@
+"""vtopt prune: narrower weights in one file, that every later step and engine takes; what it refuses and how."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from vtopt.optimize.artifacts import Size
+from vtopt.optimize.cli import app
+from vtopt.optimize.data.synthetic import write_pairs
+from vtopt.optimize.errors import NetworkError, UsageError, VtoptError
+from vtopt.optimize.networks import build_network
+from vtopt.optimize.networks.widths import PRUNED
+from vtopt.optimize.provenance import CONFIG, read_history, read_metadata
+from vtopt.optimize.prune import count_network, prune_network
+from vtopt.optimize.pruning.ratio import parse_ratio
+from vtopt.optimize.weights import describe_network, load_network, save_weights
+
+TINY = {
+    "pyramid_widths": (8, 8),
+    "pyramid_dim": 16,
+    "heads": 2,
+    "mfe_filters": (8, 8),
+    "self_mfe_kernel": 3,
+    "shallow_hidden": 8,
+    "shallow_dim": 8,
+}
+FACTORY = "small_networks:build"
+HALF = {"ratio": parse_ratio("0.5"), "round_to": 4, "pair_count": 1}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small SDAFN_plus."""
+    torch.manual_seed(0)
+    network = build_network("sdafn_plus_tiny", TINY)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(network.module.state_dict(), path, describe_network(network.name, network))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pruned(weights: Path) -> Path:
+    return prune_network(weights, weights.with_name("pruned.safetensors"), **HALF)
+
+
+@pytest.fixture
+def own_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """name of a small network -> its weights, in the working folder; the code lies beside them."""
+    shutil.copy(Path(__file__).parent / "pruning" / "small_networks.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def save(which: str) -> Path:
+        torch.manual_seed(0)
+        network = build_network(FACTORY, {"which": which})
+        path = tmp_path / f"{which}.safetensors"
+        save_weights(network.module.state_dict(), path, describe_network(network.name, network))
+        return path
+
+    return save
+
+
+@pytest.fixture
+def drawn_without_truth(tmp_path: Path) -> Path:
+    folder = write_pairs(tmp_path / "pairs", 1, size=Size(64, 48))
+    shutil.rmtree(folder / "test_truth")
+    return folder
+
+
+def _invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _read_problem(result: Result) -> tuple[int, str]:
+    """Return the exit code and what the command line says: of its own errors, and of those `main` prints."""
+    if isinstance(result.exception, VtoptError):
+        return result.exception.exit_code, str(result.exception)
+    return result.exit_code, " ".join(result.output.replace("│", " ").split())
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    return dict(read_history(path)[-1].figures)
+
+
+def test_prune_network(weights: Path, pruned: Path) -> None:
+    whole, network = load_network(weights), load_network(pruned)
+    before, after = count_network(whole), count_network(network)
+    assert all(after[key] < 0.5 * before[key] for key in before)
+    figures = _read_figures(pruned)
+    assert {key: figures[key] for key in after} == after
+    assert {key: figures[f"{key}_before"] for key in before} == before
+    assert pruned.stat().st_size < weights.stat().st_size
+    assert sum(tensor.nbytes for tensor in load_file(pruned).values()) == pytest.approx(
+        after["size_mb"] * 2**20, rel=1e-3, abs=4096
+    )
+    head = network.module.get_submodule("dafnet.Cross_MFEs.0.layers.4")
+    assert head.out_channels == 3 * TINY["heads"]
+
+
+def test_same_input_same_bytes(weights: Path, pruned: Path, tmp_path: Path) -> None:
+    again = prune_network(weights, tmp_path / "again.safetensors", **HALF)
+    assert again.read_bytes() == pruned.read_bytes()
+
+
+def test_pruned_weights_are_pruned_again(pruned: Path, weights: Path, tmp_path: Path) -> None:
+    twice = prune_network(pruned, tmp_path / "twice.safetensors", **{**HALF, "round_to": 1})
+    assert count_network(load_network(twice))["parameters"] < count_network(load_network(pruned))["parameters"]
+    assert [record.step for record in read_history(twice)] == ["prune", "prune"]
+    shapes = json.loads(read_metadata(twice)[CONFIG])[PRUNED]
+    assert shapes == {name: list(tensor.shape) for name, tensor in load_file(twice).items() if name in shapes}
+
+
+@pytest.mark.parametrize(
+    "which", ["unet", "inline_flow_warp", "squeeze_excite_linear", "depthwise", "flattened", "two_outputs", "own_size"]
+)
+def test_a_users_own_network(which: str, own_weights: Callable[[str], Path], tmp_path: Path) -> None:
+    source, output = own_weights(which), tmp_path / "out.safetensors"
+    result = _invoke(
+        "prune", source, output, "--ratio", "0.5", "--round-to", 4, "--network", FACTORY, "--pair-count", 1
+    )
+    assert result.exit_code == 0, result.output
+    before, after = load_network(source, FACTORY), load_network(output, FACTORY)
+    assert count_network(after)["parameters"] < count_network(before)["parameters"]
+    assert count_network(after)["gflops"] < count_network(before)["gflops"]
+
+
+@pytest.mark.parametrize("which", ["one_convolution", "nothing"])
+def test_a_network_of_one_convolution(which: str, own_weights: Callable[[str], Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    result = _invoke("prune", own_weights(which), output, "--ratio", "0.5", "--network", FACTORY)
+    code, text = _read_problem(result)
+    assert code == 1
+    assert "nothing can be removed" in text
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ratio", "0"], "a ratio of 0 removes nothing"),
+        (["--ratio", "1"], "a ratio of 1 removes every channel"),
+        (["--ratio=-0.4"], "would add channels"),
+        (["--ratio", "nan"], "is no ratio"),
+        (["--ratio", "much"], "is no ratio"),
+        (["--ratio", "head=0.4"], "the network has no part 'head'"),
+        ([], "give one of --ratio 0.4 and --max-macs 40G"),
+        (["--ratio", "0.4", "--max-macs", "1G"], "give one of --ratio 0.4 and --max-macs 40G"),
+        (["--max-macs", "1000"], "cannot be reached"),
+        (["--max-macs", "few"], "is no number of multiply-adds"),
+        (["--ratio", "0.4", "--recover-steps", "5"], "after the last, run vtopt finetune"),
+        (["--ratio", "0.4", "--round-to", "0"], "--round-to"),
+        (["--ratio", "0.4", "--importance", "size"], "--importance"),
+    ],
+)
+def test_settings_that_are_refused(arguments: list[str], message: str, weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    code, text = _read_problem(_invoke("prune", weights, output, *arguments))
+    assert code == 2
+    assert message in text
+    assert not output.exists()
+
+
+def test_a_part_of_the_network(weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "part.safetensors"
+    prune_network(weights, output, **{**HALF, "ratio": parse_ratio("dafnet.lights_encoder=0.5")})
+    shapes = json.loads(read_metadata(output)[CONFIG])[PRUNED]
+    assert set(shapes) and all(name.startswith("dafnet.lights_") for name in shapes)
+
+
+def test_max_macs(weights: Path, tmp_path: Path) -> None:
+    before = count_network(load_network(weights))["gflops"]
+    most = round(before * 1e9 / 2 * 0.6)
+    output = prune_network(weights, tmp_path / "m.safetensors", max_macs=most, round_to=1, pair_count=1)
+    assert 0.5 * before < count_network(load_network(output))["gflops"] <= 0.6 * before + 1e-4
+
+
+def test_max_macs_that_are_met_already(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="nothing was removed"):
+        prune_network(weights, tmp_path / "m.safetensors", max_macs=10**15, pair_count=1)
+
+
+def test_taylor_without_a_truth(weights: Path, tmp_path: Path, drawn_without_truth: Path) -> None:
+    with pytest.raises(UsageError, match="taylor needs the truth"):
+        prune_network(weights, tmp_path / "t.safetensors", **HALF, importance="taylor", pairs=drawn_without_truth)
+
+
+@pytest.mark.parametrize("importance", ["batch-norm", "taylor", "hessian"])
+@pytest.mark.parametrize("settings", [{}, {"scope": "global", "steps": 2}])
+def test_importances_and_scopes(importance: Any, settings: Any, weights: Path, tmp_path: Path) -> None:
+    output = prune_network(weights, tmp_path / "out.safetensors", **HALF, importance=importance, **settings)
+    assert _read_figures(output)["ratio_reached"] > 0.2
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"dafnet.lights_decoder.0.weight": [10**9, 8, 1, 1]},
+        {"dafnet.lights_decoder.0.weight": [0, 8, 1, 1]},
+        {"dafnet.lights_decoder.0.weight": "all"},
+        {"no.such.name": [1]},
+        [1, 2],
+        "text",
+    ],
+)
+def test_a_header_with_absurd_shapes_is_refused(shapes: Any, pruned: Path, tmp_path: Path) -> None:
+    header = read_metadata(pruned)
+    config = json.loads(header[CONFIG]) | {PRUNED: shapes}
+    path = tmp_path / "crafted.safetensors"
+    save_file(load_file(pruned), path, metadata={**header, CONFIG: json.dumps(config)})
+    with pytest.raises(NetworkError, match=r"fit the network|are no shapes"):
+        load_network(path)
+
+
+def test_later_steps_take_pruned_weights(pruned: Path, tmp_path: Path, drawn_without_truth: Path) -> None:
+    folders = {"--person": "test_img", "--clothes": "test_clothes"}
+    pictures = [
+        part for option, folder in folders.items() for part in (option, next((drawn_without_truth / folder).iterdir()))
+    ]
+    stripped, onnx = tmp_path / "s.safetensors", tmp_path / "p.onnx"
+    for command in (
+        ("strip", pruned, stripped),
+        ("inspect", stripped),
+        ("export", stripped, onnx, "--pair-count", 1),
+        ("verify", onnx, pruned, "--pair-count", 1),
+        ("tryon", pruned, *pictures, "--output", tmp_path / "picture.png"),
+        ("bench", "report", pruned, onnx, "--pair-count", 1, "--runs", 1),
+    ):
+        result = _invoke(*command)
+        assert result.exit_code == 0, (command, result.output)
+    assert [record.step for record in read_history(onnx)] == ["prune", "strip", "export"]
