@@ -1,19 +1,35 @@
-"""Fine-tune weights: bring the pictures of a changed network back."""
+"""Fine-tune weights: bring the pictures of a changed network back, or make it ready for int8."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .artifacts import Force, NetworkName, PairsFolder, Reads, Size, SizeOption, WeightsIn, WeightsOut, new_output
-from .artifacts import parse_size as _parse_size
+from .artifacts import (
+    Force,
+    NetworkName,
+    PairsFolder,
+    Reads,
+    Size,
+    SizeOption,
+    WeightsIn,
+    WeightsOut,
+    new_output,
+    parse_size,
+)
+from .cpu_target import TargetName, resolve_target
+from .errors import UsageError
 from .provenance import HISTORY, add_record, read_metadata
 from .training.devices import Precision
 from .weights import describe_network, load_network, save_weights
 
 __all__ = ["finetune_network"]
+
+LEARNING_RATE = 1e-3
+INT8_LEARNING_RATE = 2e-5
+"""Weights that are good already lose by longer steps more than they win by knowing the rounding."""
 
 _TEACHER_HELP = "The original network, whose pictures, flows and features are the targets."
 
@@ -25,16 +41,29 @@ def finetune_network(
     teacher: Annotated[Path | None, Reads(("weights", "checkpoint")), typer.Option(help=_TEACHER_HELP)] = None,
     pairs: PairsFolder = None,
     truth: Annotated[bool, typer.Option(help="Also learn from the truth pictures, where pairs have them.")] = True,
-    coarse_steps: Annotated[int, typer.Option(min=0, help="Steps of the first stage.")] = 1000,
-    coarse_size: Annotated[
-        Size | None, typer.Option(parser=_parse_size, metavar="HxW", help="Its size. Default: half of --size.")
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Train for int8: round as the int8 file will, and learn its ranges.")
+    ] = False,
+    target: Annotated[
+        TargetName | None, typer.Option(help="With --int8: the CPU it is for. Default: auto, this machine's.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Steps of the second stage.")] = 500,
+    steps: Annotated[int, typer.Option(min=0, help="Steps at the full size.")] = 900,
     size: SizeOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step in the first stage; half in the second.")] = 8,
+    coarse_steps: Annotated[
+        int, typer.Option(min=0, help="Steps before them at a smaller size, for networks that have lost much.")
+    ] = 0,
+    coarse_size: Annotated[
+        Size | None, typer.Option(parser=parse_size, metavar="HxW", help="That size. Default: half of --size.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step; twice as many in coarse steps.")] = 4,
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help=f"Highest rate; warms up, then falls as a cosine. Default: {LEARNING_RATE:g}; "
+            f"{INT8_LEARNING_RATE:g} with --int8.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the pairs, their order and mirroring.")] = 0,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps from one validation to the next; 0: none.")] = 100,
     validation_count: Annotated[int, typer.Option(min=1, help="How many pairs to validate on.")] = 24,
@@ -52,6 +81,10 @@ def finetune_network(
     where pairs have it, the truth. A folder's last tenth is held out: the median PSNR there is shown as it goes, and
     the averaged weights (EMA) that were best are written. Without --pairs, pairs are drawn.
 
+    With --int8 every convolution but those that make a warp's grid rounds as an int8 file does, and the ranges are
+    learned along (LSQ, Esser et al. 2020), from those that post-training int8 finds. The output is float weights with
+    their ranges: vtopt quantize --int8, of it or of what vtopt export makes of it, writes these.
+
     The state is kept in a file beside the output, OUTPUT.training.pth, until the output is written. On one CPU the
     same settings give the same bytes, interrupted or not. `accelerate launch` runs it on several devices: they
     share each batch.
@@ -64,17 +97,25 @@ def finetune_network(
 
     from .training.recovery import Recovery, recover
 
+    check_settings(int8=int8, target=target)
     with new_output(output, "weights", force=force):
         pass  # an output that cannot be written is refused now, not after the training
     student = load_network(source, network)
     original = load_network(teacher, network) if teacher else None
+    cpu, notices = resolve_target(target or "auto") if int8 else (None, ())
+    if cpu:
+        from .training.int8 import open_calibration, prepare_int8_training
+
+        calibration = open_calibration(student, pairs, size or Size(*student.size))
+        student = prepare_int8_training(student, calibration, cpu)
+    rate = (INT8_LEARNING_RATE if int8 else LEARNING_RATE) if learning_rate is None else learning_rate
     request = Recovery(
         steps=steps,
         coarse_steps=coarse_steps,
         size=size,
         coarse_size=coarse_size,
         batch_size=batch_size,
-        learning_rate=learning_rate,
+        learning_rate=rate,
         seed=seed,
         pairs=pairs,
         truth=truth,
@@ -92,12 +133,14 @@ def finetune_network(
             "teacher": teacher and teacher.name,
             "pairs": pairs and pairs.name,
             "truth": truth,
+            "int8": int8,
+            "target": cpu and cpu.name,
             "coarse_steps": coarse_steps,
             "coarse_size": coarse_size,
             "steps": steps,
             "size": size,
             "batch_size": batch_size,
-            "learning_rate": learning_rate,
+            "learning_rate": rate,
             "seed": seed,
             "validate_every": validate_every,
             "validation_count": validation_count,
@@ -106,12 +149,22 @@ def finetune_network(
             "network": network,
         }
         said = read_metadata(source)
-        header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
-        header = add_record(
-            header | describe_network(student.name, student), "finetune", source, settings=settings, figures=figures
-        )
+        weights = student.module.state_dict()
+        header = ({HISTORY: said[HISTORY]} if HISTORY in said else {}) | describe_network(student.name, student)
+        if cpu:
+            from .training.int8 import split_int8_state
+
+            weights, ranges = split_int8_state(weights, cpu)
+            header |= ranges.to_entries()
+        header = add_record(header, "finetune", source, settings=settings, figures=figures, notices=notices)
         with new_output(output, "weights", force=True) as draft:
-            save_weights(student.module.state_dict(), draft, header)
+            save_weights(weights, draft, header)
         progress_file.unlink(missing_ok=True)
     processes.wait_for_everyone()
     return output
+
+
+def check_settings(*, int8: bool = False, target: TargetName | None = None, **_: Any) -> None:
+    """Raise UsageError for settings that contradict each other; the recipe checker asks before any work."""
+    if target and not int8:
+        raise UsageError("finetune: --target goes with --int8")

@@ -12,6 +12,7 @@ import typer
 
 from .artifacts import Force, NetworkName, PairCount, PairsFolder, Size, WeightsIn, WeightsOut, new_output
 from .errors import NetworkError, UsageError
+from .int8.trained import INT8_RANGES
 from .networks import Network, build_network
 from .networks.widths import PRUNED, find_pruned, list_shapes
 from .progress import track
@@ -112,6 +113,7 @@ def prune_network(
         weights = pruned.module.state_dict()
         require_finite(weights, output)
         header = read_metadata(source) | describe_network(pruned.name, pruned)
+        header.pop(INT8_RANGES, None)  # those of channels that are gone
         save_weights(weights, draft, header)
         figures = {
             "channels": removal.channels - removal.removed,

@@ -49,8 +49,8 @@ class Recovery:
     """Default: the student's."""
     coarse_size: Size | None = None
     """Default: half of `size`."""
-    batch_size: int = 8
-    """Pairs a step in the coarse stage; half in the fine one."""
+    batch_size: int = 4
+    """Pairs a step; twice as many in the coarse stage."""
     learning_rate: float = 1e-3
     seed: int = 0
     pairs: Path | None = None

@@ -14,7 +14,7 @@ SHIPPED = list_recipes()
 
 
 def test_list_recipes_has_every_yaml_of_the_folder() -> None:
-    assert list(SHIPPED) == ["cpu-fp16", "cpu-int8", "openvino-int8"]
+    assert list(SHIPPED) == ["cpu-fp16", "cpu-int8", "openvino-int8", "pruned-int8", "qat-int8"]
     assert all(path.is_file() for path in SHIPPED.values())
 
 
