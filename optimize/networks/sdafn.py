@@ -26,6 +26,13 @@ __all__ = ["Flows", "Sdafn", "SdafnConfig", "SdafnPlus", "build_sdafn", "build_s
 
 LEAKY_SLOPE = 0.1
 
+PARTS = {
+    "encoder": ("source_features", "reference_features", "source_FPN", "reference_FPN"),
+    "flows": ("dafnet.Self_MFEs", "dafnet.Cross_MFEs", "dafnet.Refine_MFEs"),
+    "decoder": ("dafnet.lights_encoder", "dafnet.lights_decoder"),
+}
+"""What may be pruned by a ratio of its own; the shallow encoder goes with the decoder, as they share one width."""
+
 
 @dataclass(frozen=True)
 class SdafnConfig:
@@ -302,6 +309,7 @@ def build_sdafn(**settings: Any) -> Network:
         ),
         multiple_of=config.multiple_of,
         config=asdict(config),
+        parts=PARTS,
     )
 
 
@@ -313,6 +321,7 @@ def build_sdafn_plus(**settings: Any) -> Network:
         inputs=(InputSpec("person"), InputSpec("clothes")),
         multiple_of=config.multiple_of,
         config=asdict(config),
+        parts=PARTS,
     )
 
 
