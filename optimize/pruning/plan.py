@@ -41,7 +41,10 @@ def plan_widths(channels: Channels, ratios: Ratios, *, scope: Scope, round_to: i
 
 
 def fit_macs(channels: Channels, most: int, *, scope: Scope, round_to: int) -> tuple[float, dict[str, int]]:
-    """Return the least ratio whose plan has at most `most` multiply-adds, and that plan.
+    """Return the least ratio whose plan has at most `most` multiply-adds, and that plan, filled up.
+
+    Rounded widths change in leaps, many at once. So groups get the widths of the last plan that had too many, those
+    first that matter most, as far as `most` allows.
 
     Raises UsageError where none has so few.
     """
@@ -58,7 +61,21 @@ def fit_macs(channels: Channels, most: int, *, scope: Scope, round_to: int) -> t
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if estimate_macs(channels, plan(middle)) <= most else (middle, high)
-    return high, plan(high)
+    return high, _fill(channels, plan(high), plan(low), most)
+
+
+def _fill(channels: Channels, keep: dict[str, int], wider: Mapping[str, int], most: int) -> dict[str, int]:
+    """Return `keep` with the widths of `wider` for as many groups as `most` multiply-adds allow."""
+
+    def weigh(group: ChannelGroup) -> float:
+        least = group.importance.sort().values
+        return float(least[group.width - wider[group.name] : group.width - keep[group.name]].sum())
+
+    for group in sorted(channels.groups, key=weigh, reverse=True):
+        trial = {**keep, group.name: wider[group.name]}
+        if estimate_macs(channels, trial) <= most:
+            keep = trial
+    return keep
 
 
 def estimate_macs(channels: Channels, keep: Mapping[str, int]) -> int:

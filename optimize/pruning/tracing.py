@@ -19,27 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .layers import CHANNELS_LAST, count_parts, gradients_of, is_plain, list_known_parameters
 from .leaves import Leaf, find_leaves, try_leaf
 from .nested import list_tensors, map_tensors
-from .trials import halve_shape, keeps_apart, shrinks
+from .trials import keeps_channels
 
 if TYPE_CHECKING:
     from ..networks import Network
 
 __all__ = ["Traced", "trace_network"]
-
-LAYERS = (
-    nn.modules.conv._ConvNd,
-    nn.Linear,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.PReLU,
-)
-"""Torch-Pruning knows how to take channels from these."""
-
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
-"""Of these the channels are the last dimension, of all others the second."""
 
 SAMPLINGS = frozenset({"grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"})
 JOINS = frozenset({"cat", "concat", "concatenate"})
@@ -67,59 +55,19 @@ def trace_network(network: Network, inputs: tuple[Tensor, ...]) -> Traced:
     The layers that make the network's outputs are fenced, and those that make a grid, an attention map or a mask.
     """
     module = network.module
-    known = _list_known_parameters(module)
+    known = list_known_parameters(module)
     stand_ins = nn.ModuleList()
     names = {leaf: name for name, leaf in module.named_modules()}
     tracer = _Tracer(module, stand_ins)
 
     def forward(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-        with _gradients_of(module, known):
+        with gradients_of(module, known):
             return tracer.run(inputs)
 
     forward(module, inputs)
     model = nn.ModuleDict({"network": module, "stand_ins": stand_ins})
     leaves = {names[leaf]: rule for leaf, rule in tracer.leaves.items()}
     return Traced(model, inputs, forward, [*tracer.fenced, *stand_ins], tracer.divisors, leaves)
-
-
-def _list_known_parameters(module: nn.Module) -> set[int]:
-    """Return the ids of the parameters that belong to layers that Torch-Pruning knows."""
-    return {id(entry) for layer in module.modules() if _is_plain(layer) for entry in layer.parameters()}
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Tell a layer whose channels Torch-Pruning removes rightly.
-
-    Its weight must be a parameter, not one that is computed (spectral norm and the like).
-    """
-    if not isinstance(layer, LAYERS) or not (layer.weight is None or "weight" in layer._parameters):
-        return False
-    if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups > 1:
-        sides = {layer.in_channels, layer.out_channels}
-        return sides == {layer.groups} or not (layer.transposed or layer.groups in sides)
-    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
-        return layer.running_mean is None
-    return not isinstance(layer, nn.LayerNorm) or len(layer.normalized_shape) == 1
-
-
-def _count_parts(layer: nn.Module) -> int:
-    """Return into how many equal parts a layer divides the channels that it is given."""
-    if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups < layer.in_channels:
-        return layer.groups
-    return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-
-
-@contextmanager
-def _gradients_of(module: nn.Module, known: set[int]) -> Iterator[None]:
-    """Let these parameters of the module alone have gradients, for the graph that Torch-Pruning reads."""
-    before = {entry: entry.requires_grad for entry in module.parameters()}
-    for entry in before:
-        entry.requires_grad_(id(entry) in known)
-    try:
-        yield
-    finally:
-        for entry, asked in before.items():
-            entry.requires_grad_(asked)
 
 
 @dataclass
@@ -146,7 +94,7 @@ class _Tracer:
         """Run the network, and return all the ends of its graph."""
         self.makers, self.shadows, self.ends, self.used = {}, {}, [], 0
         with ExitStack() as stack, torch.enable_grad():
-            for layer in filter(_is_plain, self.module.modules()):
+            for layer in filter(is_plain, self.module.modules()):
                 stack.callback(layer.register_forward_pre_hook(self.enter, with_kwargs=True).remove)
                 stack.callback(layer.register_forward_hook(self.leave).remove)
             for leaf in find_leaves(self.module):
@@ -166,7 +114,7 @@ class _Tracer:
         if self.find_dim(value) != (last if isinstance(layer, CHANNELS_LAST) else 1):
             self.fence(value)
             self.fenced[layer] = None
-        self.divide(value, _count_parts(layer))
+        self.divide(value, count_parts(layer))
 
     def leave(self, layer: nn.Module, _: Any, result: Tensor) -> None:
         self.inside -= 1
@@ -319,10 +267,10 @@ class _Tracer:
     ) -> bool:
         """Tell whether a function keeps channels apart; what is called alike is tried once."""
         if len(before) > len({id(tensor) for tensor in wide}):  # other tensors have a say
-            return _is_channelwise(function, given, before, wide, dim)
+            return keeps_channels(function, given, before, wide, dim)
         key = repr((function, dim, map_tensors(given, _name_shape)))
         if key not in self.tried:
-            self.tried[key] = _is_channelwise(function, given, before, wide, dim)
+            self.tried[key] = keeps_channels(function, given, before, wide, dim)
         return self.tried[key]
 
     def carry(self, made: Tensor, sources: Sequence[Tensor], dim: int) -> Tensor:
@@ -400,30 +348,6 @@ def _resize(value: Tensor, like: Tensor) -> Tensor:
     if value.shape[0] != like.shape[0]:
         value = value[:1].expand(like.shape[0], *value.shape[1:])
     return value
-
-
-def _is_channelwise(
-    function: Callable[..., Any],
-    given: tuple[Sequence[Any], dict[str, Any]],
-    before: Mapping[int, Tensor],
-    wide: Sequence[Tensor],
-    dim: int,
-) -> bool:
-    """Tell whether a function, tried on what it was given before it ran, makes each channel of those channels alone."""
-
-    def call(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
-        changed = {id(tensor): value for tensor, value in zip(tensors, values, strict=True)}
-        arguments, named = map_tensors(given, lambda tensor: changed.get(id(tensor), before[id(tensor)]).clone())
-        return list_tensors(function(*arguments, **named))
-
-    wide = list({id(tensor): tensor for tensor in wide}.values())
-    values = [before[id(tensor)] for tensor in wide]
-    with torch.no_grad():
-        for tensor, value in zip(wide, values, strict=True):
-            if not keeps_apart(lambda value, tensor=tensor: call([tensor], [value]), value, dim):
-                return False
-        shapes = [halve_shape(tensor.shape, dim) for tensor in call(wide, values)]
-        return shrinks(lambda fewer: call(wide, fewer), values, shapes, dim)
 
 
 def _name_shape(tensor: Tensor) -> Any:

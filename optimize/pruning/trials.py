@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["halve_shape", "keeps_apart", "shrinks"]
+from .nested import list_tensors, map_tensors
+
+__all__ = ["halve_shape", "keeps_apart", "keeps_channels", "shrinks"]
 
 Shape = Sequence[int]
 
@@ -48,6 +51,30 @@ def shrinks(
 def halve_shape(shape: Shape, dim: int = 1) -> list[int]:
     """Return the shape with half of the channels."""
     return [side // 2 if place == dim % len(shape) else side for place, side in enumerate(shape)]
+
+
+def keeps_channels(
+    function: Callable[..., Any],
+    given: tuple[Sequence[Any], dict[str, Any]],
+    before: Mapping[int, Tensor],
+    wide: Sequence[Tensor],
+    dim: int,
+) -> bool:
+    """Tell whether a function, tried on what it was given before it ran, makes each channel of those channels alone."""
+
+    def call(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
+        changed = {id(tensor): value for tensor, value in zip(tensors, values, strict=True)}
+        arguments, named = map_tensors(given, lambda tensor: changed.get(id(tensor), before[id(tensor)]).clone())
+        return list_tensors(function(*arguments, **named))
+
+    wide = list({id(tensor): tensor for tensor in wide}.values())
+    values = [before[id(tensor)] for tensor in wide]
+    with torch.no_grad():
+        for tensor, value in zip(wide, values, strict=True):
+            if not keeps_apart(lambda value, tensor=tensor: call([tensor], [value]), value, dim):
+                return False
+        shapes = [halve_shape(tensor.shape, dim) for tensor in call(wide, values)]
+        return shrinks(lambda fewer: call(wide, fewer), values, shapes, dim)
 
 
 def _halve(width: int) -> Iterator[Tensor]:
