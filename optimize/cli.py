@@ -47,13 +47,14 @@ app.add_typer(bench, name="bench")
 
 INTERRUPTED = 130
 """The exit code that Typer gives an interruption."""
-RESUMING = ("run", "train", "sensitivity", "quantize", "finetune")
+RESUMING = ("run", "train", "sensitivity", "quantize", "finetune", "distill")
 """These commands go on where they were interrupted."""
 RESUMED = "; what was finished is kept; the same command goes on from there"
 
 EXAMPLES = {
     "strip": "vtopt strip training.pth weights.safetensors --network sdafn_plus_3",
     "finetune": "vtopt finetune small.safetensors recovered.safetensors --teacher original.safetensors",
+    "distill": "vtopt distill teacher.safetensors student.safetensors --network sdafn_plus_tiny",
     "prune": "vtopt prune weights.safetensors pruned.safetensors --ratio 0.4",
     "export": "vtopt export weights.safetensors model.onnx --size 256x192",
     "simplify": "vtopt simplify model.onnx simple.onnx",

@@ -32,6 +32,8 @@ Metadata = dict[str, str]
 
 PREFIX = "vtopt."
 NETWORK, CONFIG, PICTURES, HISTORY = (PREFIX + key for key in ("network", "config", "pictures", "history"))
+INT8_RANGES = PREFIX + "int8_ranges"
+"""Of weights trained for int8: {"target": name, "ranges": {module: {"input": [low, high], "output": [low, high]}}}."""
 
 _STEP_PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "onnxconverter-common", "openvino", "nncf")
 

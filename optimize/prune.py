@@ -12,11 +12,10 @@ import typer
 
 from .artifacts import Force, NetworkName, PairCount, PairsFolder, Size, WeightsIn, WeightsOut, new_output
 from .errors import NetworkError, UsageError
-from .int8.trained import INT8_RANGES
 from .networks import Network, build_network
 from .networks.widths import PRUNED, find_pruned, list_shapes
 from .progress import track
-from .provenance import add_record, read_metadata
+from .provenance import INT8_RANGES, add_record, read_metadata
 from .pruning.ratio import PruningRatio, parse_count, parse_ratio, resolve_ratio
 from .weights import describe_network, load_network, require_finite, save_weights
 

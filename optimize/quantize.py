@@ -32,9 +32,8 @@ from .export import check_size
 from .int8.engines import ENGINE_RANGES, TORCH_ENGINES, TRAINED, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
-from .int8.trained import INT8_RANGES, Trained, read_ranges
 from .onnx_files import load_onnx, save_onnx
-from .provenance import Metadata, add_record, read_history, read_metadata, to_plain
+from .provenance import INT8_RANGES, Metadata, add_record, read_history, read_metadata, to_plain
 from .verify import compare_artifacts, require_finite, require_flow, require_psnr
 from .weights import describe_network, load_network
 
@@ -266,6 +265,8 @@ def check_settings(
 
 def _load(source: Path, engine: EngineName | None, network: str | None, size: Size | None) -> tuple[Any, Metadata]:
     """Return what the engine quantises, the torch network or a float32 ONNX model, and what its file says of it."""
+    from .int8.trained import Trained, read_ranges
+
     metadata = read_metadata(source)
     trained = read_ranges(metadata, source) if engine == TRAINED else None
     if engine == TRAINED and trained is None:

@@ -11,6 +11,7 @@ __all__ = ["STEPS", "load_step"]
 STEPS: Mapping[str, str] = {
     "strip": "strip:strip_checkpoint",
     "finetune": "finetune:finetune_network",
+    "distill": "distill:distill_network",
     "prune": "prune:prune_network",
     "export": "export:export_onnx",
     "simplify": "simplify:simplify_onnx",

@@ -22,14 +22,17 @@ __all__ = ["train_network"]
 COARSE_SIZE = Size(128, 96)
 FINE_SIZE = Size(256, 192)
 SAVE_EVERY = 200
+PAIR_PICTURES = ("person", "clothes", "edge")
+OUTFIT_PICTURES = ("pose", "agnostic")
+"""What drawn pairs have for networks that take it."""
 
 
 def train_network(
     output: CheckpointOut,
     *,
-    network: Annotated[str, typer.Option(help="A network with forward_levels, such as sdafn_plus_tiny.")] = (
-        "sdafn_plus_tiny"
-    ),
+    network: Annotated[
+        str, typer.Option(help="A network with forward_levels, such as sdafn_plus_tiny, or sdafn_tiny, its teacher.")
+    ] = "sdafn_plus_tiny",
     coarse_size: Annotated[
         Size, typer.Option(parser=parse_size, metavar="HxW", help="Size of the first stage.")
     ] = COARSE_SIZE,
@@ -85,9 +88,9 @@ def train_network(
     accelerator.wait_for_everyone()  # nobody overwrites what another is still reading
     run_training(
         training,
-        TruthLoss(built.module),
+        TruthLoss(built),
         load_batches(
-            partial(open_drawn, seed),
+            partial(open_drawn, seed, outfits=_takes_outfits(built)),
             stages,
             training.step,
             workers=workers,
@@ -111,9 +114,14 @@ def _build(network: str, seed: int) -> Network:
     built = build_network(network)
     if not hasattr(built.module, "forward_levels"):
         raise NetworkError(f"network '{network}' has no forward_levels method, which training needs")
-    if (fed := [spec.fed_by for spec in built.inputs]) != ["person", "clothes"]:
-        raise NetworkError(f"network '{network}' takes {', '.join(fed)}; training feeds person and clothes")
+    fed = {name for spec in built.inputs for name in spec.fed_by.split("+")}
+    if unknown := fed - {*PAIR_PICTURES, *OUTFIT_PICTURES}:
+        raise NetworkError(f"network '{network}' takes {', '.join(sorted(unknown))}, which drawn pairs have not")
     return built
+
+
+def _takes_outfits(network: Network) -> bool:
+    return any(name in spec.fed_by.split("+") for spec in network.inputs for name in OUTFIT_PICTURES)
 
 
 def _check_settings(network: Network, stages: tuple[Stage, ...], seed: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cpu_target import TARGETS, CpuTarget
 from ..errors import InputError
-from ..provenance import PREFIX, Metadata
+from ..provenance import INT8_RANGES, Metadata
 from .ranges import Range
 from .units import Unit
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from ..networks import Network
 
-__all__ = ["INT8_RANGES", "ModuleRanges", "Trained", "TrainedRanges", "assign_ranges", "name_module", "read_ranges"]
-
-INT8_RANGES = PREFIX + "int8_ranges"
-"""The entry of a header: {"target": name, "ranges": {module: {"input": [low, high], "output": [low, high]}}}."""
+__all__ = ["ModuleRanges", "Trained", "TrainedRanges", "assign_ranges", "name_module", "read_ranges"]
 
 
 class ModuleRanges(NamedTuple):

@@ -13,10 +13,15 @@ Attention", ICLR 2017 (https://arxiv.org/abs/1612.03928).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .batches import feed_batch
+
+if TYPE_CHECKING:
+    from ..networks import Network
 
 __all__ = ["TEACHER_LOSSES", "Level", "TruthLoss", "list_levels", "measure_teacher_loss", "measure_truth_loss"]
 
@@ -37,15 +42,16 @@ class Level(NamedTuple):
 
 
 class TruthLoss(nn.Module):
-    """The loss of a network with `forward_levels`, fed person and clothes, on a batch with truth."""
+    """The loss of a network with `forward_levels` on a batch with truth."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
+        self.module = network.module
+        self.inputs = network.inputs
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        network: Any = self.network
-        levels = network.forward_levels(batch["person"], batch["clothes"])
+        module: Any = self.module
+        levels = module.forward_levels(*feed_batch(self.inputs, batch))
         return measure_truth_loss(
             [Level(picture, flows.cross_grids, flows.cross_attention) for picture, flows in levels], batch
         )

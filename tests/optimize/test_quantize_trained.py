@@ -11,9 +11,9 @@ from vtopt.optimize.artifacts import Size
 from vtopt.optimize.cpu_target import resolve_target
 from vtopt.optimize.errors import InputError, UsageError
 from vtopt.optimize.export import export_onnx
-from vtopt.optimize.int8.trained import INT8_RANGES, read_ranges
+from vtopt.optimize.int8.trained import read_ranges
 from vtopt.optimize.openvino_ir import convert_openvino
-from vtopt.optimize.provenance import read_history, read_metadata
+from vtopt.optimize.provenance import INT8_RANGES, read_history, read_metadata
 from vtopt.optimize.quantize import quantize_onnx
 from vtopt.optimize.rewrite import rewrite_onnx
 from vtopt.optimize.training.int8 import open_calibration, prepare_int8_training, split_int8_state

@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from vtopt.optimize import train
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.errors import NetworkError, OutputError, UsageError, VtoptError
-from vtopt.optimize.networks import NETWORKS
+from vtopt.optimize.networks import NETWORKS, InputSpec, build_network
 from vtopt.optimize.provenance import read_history
 from vtopt.optimize.strip import strip_checkpoint
 from vtopt.optimize.train import train_network
@@ -285,9 +286,19 @@ def test_the_size_of_a_stage_without_steps_does_not_matter(output: Path) -> None
     assert _read(output)["step"] == SETTINGS["coarse_steps"]
 
 
-def test_a_network_that_training_cannot_feed_is_refused(output: Path) -> None:
-    with pytest.raises(NetworkError, match="'sdafn' takes person, clothes, person; training feeds"):
-        train_network(output, network="sdafn", **SETTINGS)
+def test_a_network_that_training_cannot_feed_is_refused(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = build_network(NAME)
+    inputs = (InputSpec("person"), InputSpec("depth"))
+    monkeypatch.setattr(train, "build_network", lambda name: replace(built, inputs=inputs))
+    with pytest.raises(NetworkError, match=f"'{NAME}' takes depth, which drawn pairs have not"):
+        train_network(output, **SETTINGS)
+
+
+def test_a_teacher_is_fed_pose_and_agnostic_person(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "sdafn_tiny", (NETWORKS["sdafn_tiny"][0], SMALL))  # type: ignore[arg-type]
+    train_network(output, network="sdafn_tiny", **SETTINGS)
+    assert _read(output)["network"] == "sdafn_tiny"
+    assert _read(output)["step"] == TOTAL
 
 
 def test_a_negative_seed_which_would_reach_the_held_out_is_refused(output: Path) -> None:

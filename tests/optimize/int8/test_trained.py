@@ -11,8 +11,9 @@ import pytest
 from vtopt.optimize.cpu_target import TARGETS
 from vtopt.optimize.errors import InputError
 from vtopt.optimize.int8.ranges import Range
-from vtopt.optimize.int8.trained import INT8_RANGES, ModuleRanges, TrainedRanges, assign_ranges, read_ranges
+from vtopt.optimize.int8.trained import ModuleRanges, TrainedRanges, assign_ranges, read_ranges
 from vtopt.optimize.int8.units import Unit
+from vtopt.optimize.provenance import INT8_RANGES
 
 PATH = Path("weights.safetensors")
 RANGES = TrainedRanges("avx2", {"a.0": ModuleRanges(Range(-0.1, 1 / 3), Range(0.0, 2.5))})
