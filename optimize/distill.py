@@ -17,13 +17,11 @@ from .artifacts import (
     WeightsIn,
     WeightsOut,
     hash_artifact,
-    new_output,
     parse_size,
 )
 from .networks import build_network
-from .provenance import HISTORY, add_record, read_metadata
 from .training.devices import Precision
-from .weights import describe_network, load_network, save_weights
+from .weights import load_network
 
 __all__ = ["distill_network"]
 
@@ -94,12 +92,11 @@ def distill_network(
     for a size that does not fit; VtoptError when the training diverges.
     """
     import torch
-    from accelerate import PartialState
 
+    from .training.outcome import refuse_output, write_outcome
     from .training.tutor_training import Distillation, distill
 
-    with new_output(output, "weights", force=force):
-        pass  # an output that cannot be written is refused now, not after the training
+    refuse_output(output, force=force)
     teacher = load_network(source, teacher_network)
     torch.manual_seed(seed)
     pupil = load_network(student, network) if student else build_network(network or DEFAULT_STUDENT)
@@ -126,18 +123,8 @@ def distill_network(
     weights = {"teacher": hash_artifact(source), "student": hash_artifact(student) if student else pupil.name}
     progress_file = output.with_suffix(".training.pth")
     figures = distill(pupil, teacher, request, weights, progress_file, force=force)
-    processes = PartialState()
-    if processes.is_main_process:
-        settings = {name: value for name, value in asdict(request).items() if name != "workers"}
-        settings |= {"network": pupil.name, "student": student and student.name}
-        settings |= {"pairs": pairs and pairs.name, "vgg": vgg and vgg.name}
-        said = read_metadata(source)
-        header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
-        header = add_record(
-            header | describe_network(pupil.name, pupil), "distill", source, settings=settings, figures=figures
-        )
-        with new_output(output, "weights", force=True) as draft:
-            save_weights(pupil.module.state_dict(), draft, header)
-        progress_file.unlink(missing_ok=True)
-    processes.wait_for_everyone()
+    settings = {name: value for name, value in asdict(request).items() if name != "workers"}
+    settings |= {"network": pupil.name, "student": student and student.name}
+    settings |= {"pairs": pairs and pairs.name, "vgg": vgg and vgg.name}
+    write_outcome(pupil, output, source, "distill", progress_file, settings=settings, figures=figures)
     return output

@@ -16,14 +16,12 @@ from .artifacts import (
     SizeOption,
     WeightsIn,
     WeightsOut,
-    new_output,
     parse_size,
 )
 from .cpu_target import TargetName, resolve_target
 from .errors import UsageError
-from .provenance import HISTORY, add_record, read_metadata
 from .training.devices import Precision
-from .weights import describe_network, load_network, save_weights
+from .weights import load_network
 
 __all__ = ["finetune_network"]
 
@@ -93,13 +91,11 @@ def finetune_network(
     teacher and student take different inputs; UsageError when there is nothing to learn from, or for a size the
     network cannot take; VtoptError when the training diverges.
     """
-    from accelerate import PartialState
-
+    from .training.outcome import refuse_output, write_outcome
     from .training.recovery import Recovery, recover
 
     check_settings(int8=int8, target=target)
-    with new_output(output, "weights", force=force):
-        pass  # an output that cannot be written is refused now, not after the training
+    refuse_output(output, force=force)
     student = load_network(source, network)
     original = load_network(teacher, network) if teacher else None
     cpu, notices = resolve_target(target or "auto") if int8 else (None, ())
@@ -127,40 +123,43 @@ def finetune_network(
     )
     progress_file = output.with_suffix(".training.pth")
     figures = recover(student, original, request, progress_file, force=force)
-    processes = PartialState()
-    if processes.is_main_process:
-        settings = {
-            "teacher": teacher and teacher.name,
-            "pairs": pairs and pairs.name,
-            "truth": truth,
-            "int8": int8,
-            "target": cpu and cpu.name,
-            "coarse_steps": coarse_steps,
-            "coarse_size": coarse_size,
-            "steps": steps,
-            "size": size,
-            "batch_size": batch_size,
-            "learning_rate": rate,
-            "seed": seed,
-            "validate_every": validate_every,
-            "validation_count": validation_count,
-            "patience": patience,
-            "precision": precision,
-            "network": network,
-        }
-        said = read_metadata(source)
-        weights = student.module.state_dict()
-        header = ({HISTORY: said[HISTORY]} if HISTORY in said else {}) | describe_network(student.name, student)
-        if cpu:
-            from .training.int8 import split_int8_state
+    settings = {
+        "teacher": teacher and teacher.name,
+        "pairs": pairs and pairs.name,
+        "truth": truth,
+        "int8": int8,
+        "target": cpu and cpu.name,
+        "coarse_steps": coarse_steps,
+        "coarse_size": coarse_size,
+        "steps": steps,
+        "size": size,
+        "batch_size": batch_size,
+        "learning_rate": rate,
+        "seed": seed,
+        "validate_every": validate_every,
+        "validation_count": validation_count,
+        "patience": patience,
+        "precision": precision,
+        "network": network,
+    }
+    weights, entries = None, None
+    if cpu:
+        from .training.int8 import split_int8_state
 
-            weights, ranges = split_int8_state(weights, cpu)
-            header |= ranges.to_entries()
-        header = add_record(header, "finetune", source, settings=settings, figures=figures, notices=notices)
-        with new_output(output, "weights", force=True) as draft:
-            save_weights(weights, draft, header)
-        progress_file.unlink(missing_ok=True)
-    processes.wait_for_everyone()
+        weights, ranges = split_int8_state(student.module.state_dict(), cpu)
+        entries = ranges.to_entries()
+    write_outcome(
+        student,
+        output,
+        source,
+        "finetune",
+        progress_file,
+        settings=settings,
+        figures=figures,
+        notices=notices,
+        weights=weights,
+        entries=entries,
+    )
     return output
 
 

@@ -73,7 +73,7 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sdafn_plus_4": ("sdafn:build_sdafn_plus", {"pyramid_widths": _SDAFN_WIDTHS[:4]}),
     "sdafn_plus_5": ("sdafn:build_sdafn_plus", {}),
     "sdafn_plus_tiny": ("sdafn:build_sdafn_plus", _TINY),
-    "sdafn_tiny": ("teacher:build_teacher", _TINY),
+    "sdafn_tiny": ("sdafn:build_sdafn", _TINY),
 }
 """Name -> (module:factory inside this package, its settings)."""
 

@@ -297,15 +297,19 @@ class SdafnPlus(Sdafn):
 
 
 def build_sdafn(**settings: Any) -> Network:
-    """Return SDAFN; `settings` are fields of `SdafnConfig`."""
+    """Return SDAFN, fed as its authors feed it; `settings` are fields of `SdafnConfig`.
+
+    Where it looks is decided from pose and agnostic person, and pixels of the person are copied from the agnostic
+    one. Were they copied from the person, a teacher trained to put a garment on the person who wears it would learn
+    to copy all of the picture.
+    """
     config = _make_config(settings)
     return Network(
         module=Sdafn(config),
-        # VITON-layout pairs have no pose picture: in comparisons the person stands in for pose and agnostic.
         inputs=(
-            InputSpec("ref_input", config.reference_channels, picture="person"),
+            InputSpec("ref_input", config.reference_channels, picture=("pose", "agnostic")),
             InputSpec("source_image", picture="clothes"),
-            InputSpec("ref_image", picture="person"),
+            InputSpec("ref_image", picture="agnostic"),
         ),
         multiple_of=config.multiple_of,
         config=asdict(config),

@@ -354,3 +354,25 @@ def test_a_mistake_would_differ_from_the_plain_formulation(
     monkeypatch.setattr(module, function, mistake)
     net, channels = _build("sdafn_plus_3", SMALL, 8.0)
     assert _compare_formulations(net, _draw_inputs(channels, (64, 80))) > 10 * TOLERANCE
+
+
+def test_teacher_is_sdafn_fed_with_pose_and_agnostic_person() -> None:
+    teacher, published = build_network("sdafn_tiny"), build_network("sdafn")
+    assert [spec.fed_by for spec in teacher.inputs] == ["pose+agnostic", "clothes", "agnostic"]
+    assert [(spec.name, spec.channels) for spec in teacher.inputs] == [
+        (spec.name, spec.channels) for spec in published.inputs
+    ]
+    assert teacher.module.state_dict().keys() < published.module.state_dict().keys()  # a pyramid level fewer
+
+
+def test_teacher_has_the_widths_of_its_student() -> None:
+    teacher, student = build_network("sdafn_tiny"), build_network("sdafn_plus_tiny")
+    assert {**teacher.config, "reference_channels": 3} == dict(student.config)
+
+
+def test_teacher_makes_a_picture_at_every_level() -> None:
+    teacher = build_network("sdafn_tiny", {"pyramid_widths": (4, 6), "pyramid_dim": 8})
+    fed = [torch.zeros(1, spec.channels, 16, 12) for spec in teacher.inputs]
+    levels = teacher.module.forward_levels(*fed)
+    assert [tuple(picture.shape) for picture, _ in levels] == [(1, 3, 8, 6), (1, 3, 16, 12)]
+    torch.testing.assert_close(levels[-1][0], teacher.module(*fed))
