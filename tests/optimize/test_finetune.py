@@ -223,7 +223,7 @@ def test_an_error_after_the_last_step_costs_no_step(
         raise OutputError("the disk is full")
 
     with monkeypatch.context() as patch, pytest.raises(OutputError):
-        patch.setattr("vtopt.optimize.finetune.save_weights", fail)
+        patch.setattr("vtopt.optimize.training.outcome.save_weights", fail)
         _finetune(source, output, teacher=teacher)
     monkeypatch.delattr(loop, "take_step")
     assert _finetune(source, output, teacher=teacher).exists()
