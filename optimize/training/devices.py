@@ -60,5 +60,5 @@ def check_shares(batch_sizes: Iterable[int], processes: int) -> None:
         if size % processes:
             raise UsageError(
                 f"a batch of {size} cannot be shared by {processes} processes; "
-                f"take a --batch-size that is a multiple of {2 * processes} (the second stage has half of it)"
+                f"take a --batch-size of which every stage has a multiple of {processes}"
             )
