@@ -92,6 +92,7 @@ def count_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
 
         return add
 
+    handles.append(module.register_forward_pre_hook(lambda *_: counted.clear()))  # it may be run twice for its shapes
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
             handles.append(layer.register_forward_hook(watch(name)))
@@ -116,7 +117,10 @@ def run_shapes(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
 
 
 def remove_channels(channels: Channels, keep: Mapping[str, int]) -> dict[str, int]:
-    """Remove the least important channels of each group, all but `keep`, in place; return how many went."""
+    """Remove the least important channels of each group, all but `keep`, in place; return group -> how many went.
+
+    A group that `keep` does not name stays as it is. Of one with a divisor as many go as it divides.
+    """
     removed = {}
     for group in channels.groups:
         count = group.width - keep.get(group.name, group.width)

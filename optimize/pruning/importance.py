@@ -31,18 +31,25 @@ def make_score(importance: Importance, module: nn.Module, samples: Sequence[Samp
     """Return the score of a channel group.
 
     - magnitude: the L2 norm of its weights (Li et al., "Pruning Filters for Efficient ConvNets", 2017);
-    - batch-norm: the scales of its batch-norms (Liu et al., "Network Slimming", 2017);
+    - batch-norm: the scales of its batch-norms (Liu et al., "Network Slimming", 2017); None for a group without;
     - taylor: |weight x gradient| of the distance to the truth (Molchanov et al., 2019);
-    - hessian: weight squared x gradient squared, the diagonal of Gauss-Newton (LeCun et al., "Optimal Brain Damage",
-      1990). Where pairs have no truth the gradient is that of the picture in random directions, so it needs none.
+    - hessian: weight squared x gradient squared, for the diagonal of the Hessian (LeCun et al., "Optimal Brain
+      Damage", 1990). The gradient is that of the distance to the truth (so its square is the empirical Fisher);
+      where a pair has no truth, that of the picture in a random direction (so it is that of Gauss-Newton).
 
-    Raises UsageError for taylor where a pair has no truth: to its own picture a network has no distance.
+    Raises UsageError for taylor where a pair has no truth: to its own picture a network has no distance. And for
+    batch-norm where the network has none with scales.
     """
     import torch_pruning as tp
+    from torch import nn
 
     if importance == "magnitude":
         return tp.importance.MagnitudeImportance(p=2)
     if importance == "batch-norm":
+        if not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine for layer in module.modules()):
+            raise UsageError(
+                "prune: --importance batch-norm: the network has no batch-norms with scales; take magnitude"
+            )
         return tp.importance.BNScaleImportance()
     if importance == "taylor" and any(truth is None for _, truth in samples):
         raise UsageError(

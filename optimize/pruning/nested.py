@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 from torch import Tensor
@@ -16,8 +17,8 @@ def list_tensors(value: Any) -> list[Tensor]:
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    if hasattr(value, "__dataclass_fields__"):
-        value = list(vars(value).values())
+    if is_dataclass(value) and not isinstance(value, type):
+        value = [getattr(value, entry.name) for entry in fields(value)]
     if isinstance(value, list | tuple):
         return [tensor for entry in value for tensor in list_tensors(entry)]
     return []

@@ -9,19 +9,20 @@ import torch
 
 from ..errors import UsageError
 from .groups import ChannelGroup, Channels
+from .ratio import find_ratio
 
-__all__ = ["LARGEST_RATIO", "Ratios", "Scope", "estimate_macs", "fit_macs", "plan_widths"]
+__all__ = ["Ratios", "Scope", "estimate_macs", "fit_macs", "plan_widths"]
 
 Scope = Literal["uniform", "global"]
 
 LARGEST_RATIO = 0.95
-"""What is sought for a limit of multiply-adds."""
+"""Up to this a ratio is sought for a limit of multiply-adds; then every group is about at its least."""
 LEAST_SHARE = 0.1
-"""Of each group so much stays, whatever the ranking says."""
+"""Of each group so much stays, whatever its ratio and the ranking say."""
 BISECTIONS = 24
 
 Ratios = Mapping[str, float]
-"""Beginning of layer names ("" for all) -> share of channels to remove; the longest beginning counts."""
+"""Module ("" for all) -> share of the channels in it to remove; the innermost module counts."""
 
 
 def plan_widths(channels: Channels, ratios: Ratios, *, scope: Scope, round_to: int) -> dict[str, int]:
@@ -29,7 +30,9 @@ def plan_widths(channels: Channels, ratios: Ratios, *, scope: Scope, round_to: i
 
     - uniform: every group loses its part's ratio;
     - global: all groups of one ratio are ranked together, and the least important channels go; wide groups of
-      little use lose more, and none loses more than nine tenths.
+      little use lose more. Channels count by what they are worth beside the others of their group.
+
+    None loses more than nine tenths.
     """
     keep = {}
     for ratio, groups in _sort_by_ratio(channels, ratios).items():
@@ -55,8 +58,8 @@ def fit_macs(channels: Channels, most: int, *, scope: Scope, round_to: int) -> t
 
     if (least := estimate_macs(channels, plan(high))) > most:
         raise UsageError(
-            f"prune: --max-macs {most:,} cannot be reached: with {high:.0%} of its channels removed the network has "
-            f"{least:,} multiply-adds"
+            f"prune: --max-macs {most:,} cannot be reached: with the fewest channels, a tenth of each layer's in "
+            f"multiples of {round_to}, the network has {least:,} multiply-adds"
         )
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
@@ -79,7 +82,7 @@ def _fill(channels: Channels, keep: dict[str, int], wider: Mapping[str, int], mo
 
 
 def estimate_macs(channels: Channels, keep: Mapping[str, int]) -> int:
-    """Return the multiply-adds of a network with these widths."""
+    """Return the multiply-adds of the convolutions and linear layers with these widths, others as they are."""
     lost_in = dict.fromkeys(channels.macs, 0.0)
     lost_out = dict.fromkeys(channels.macs, 0.0)
     for group in channels.groups:
@@ -98,8 +101,7 @@ def estimate_macs(channels: Channels, keep: Mapping[str, int]) -> int:
 def _sort_by_ratio(channels: Channels, ratios: Ratios) -> dict[float, list[ChannelGroup]]:
     sorted_groups: dict[float, list[ChannelGroup]] = {}
     for group in channels.groups:
-        place = max((start for start in ratios if group.name.startswith(start)), key=len, default=None)
-        sorted_groups.setdefault(0.0 if place is None else ratios[place], []).append(group)
+        sorted_groups.setdefault(find_ratio(group.name, ratios), []).append(group)
     return sorted_groups
 
 

@@ -14,7 +14,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..networks import Network
 
-__all__ = ["PruningRatio", "parse_count", "parse_ratio", "resolve_ratio"]
+__all__ = ["PruningRatio", "find_ratio", "parse_count", "parse_ratio", "resolve_ratio"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -75,7 +75,7 @@ def parse_count(text: str) -> int:
 
 
 def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
-    """Return beginning of layer names -> ratio, for the parts that the network declares and for names as they are.
+    """Return module -> ratio, for the parts that the network declares and for modules by name; "" is all others.
 
     Raises UsageError for a part that is neither.
     """
@@ -84,8 +84,17 @@ def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
     for part, share in ratio.parts:
         starts = network.parts.get(part, (part,))
         for start in starts:
-            if start and not any(name == start or name.startswith(start) for name in names):
+            if not any(_lies_in(name, start) for name in names):
                 known = [*network.parts, *dict.fromkeys(name.partition(".")[0] for name in names)]
                 raise UsageError(f"prune: the network has no part '{part}'; it has {', '.join(known)}")
             resolved[start] = share
     return resolved
+
+
+def find_ratio(layer: str, ratios: Mapping[str, float]) -> float:
+    """Return the ratio of the innermost of these modules that the layer lies in, 0 where it lies in none."""
+    return ratios[max(around, key=len)] if (around := [part for part in ratios if _lies_in(layer, part)]) else 0.0
+
+
+def _lies_in(layer: str, part: str) -> bool:
+    return not part or layer == part or layer.startswith(f"{part}.")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ..errors import NetworkError
 from .groups import Channels, find_channels, remove_channels, run_shapes
 from .importance import Importance, Sample, make_score
-from .plan import Scope, fit_macs, plan_widths
+from .plan import Scope, estimate_macs, fit_macs, plan_widths
+from .ratio import find_ratio
 from .tracing import trace_network
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PruningRequest", "Removal", "prune_module"]
 
-
 TRACED_SIDE = 64
+"""Pixels of height and width, about, that a network is traced at."""
+
+SHOWN_NAMES = 5
 
 HINT = "put the code that moves or mixes channels into a module of its own, without weights"
 
@@ -31,7 +34,7 @@ class PruningRequest:
     """How much to remove, and which channels first."""
 
     ratios: Mapping[str, float] = field(default_factory=dict)
-    """Beginning of layer names -> share of channels to remove."""
+    """Module ("" for all) -> share of the channels in it to remove."""
     max_macs: int | None = None
     """Instead of ratios: as little as leaves so many multiply-adds."""
     importance: Importance = "magnitude"
@@ -53,8 +56,6 @@ class Removal:
     """Channels that there were, counted so."""
     kept_whole: int
     """Layers that keep all their channels for what reads them."""
-    ratio: float
-    """The share of channels that the plan asked of every group, or that `max_macs` came to; 0 for parts."""
 
 
 def prune_module(
@@ -69,7 +70,7 @@ def prune_module(
     The plan is made once, from the first scores; with several steps each goes an equal part of the way there, and
     looks anew at which channels matter. `between` is called after each step but the last, to train.
 
-    Raises NetworkError where no group of channels can be removed, or none can be found.
+    Raises NetworkError where no channels can be removed, or the request comes to none, before `between` is called.
     """
     channels, kept_whole = _look(network, request, inputs, samples)
     if not channels.groups:
@@ -77,23 +78,20 @@ def prune_module(
             f"nothing can be removed: each of its {len(channels.macs)} convolutions or linear layers makes an output, "
             "a grid, attention or a mask, or its channels are mixed in ways that cannot be followed"
         )
-    ratio, keep = _plan(channels, request)
+    keep = _plan(channels, request)
     widths = {group.name: group.width for group in channels.groups}
+    if keep == widths:
+        raise NetworkError(f"nothing was removed: {_explain_none(channels, request)}")
+    removed = 0
     for step in range(1, request.steps + 1):
         if step > 1:
             between(step - 1)
             channels, _ = _look(network, request, inputs, samples)
         share = step / request.steps
         with _explain_failures():
-            remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
-    removed = sum(widths[name] - keep[name] for name in keep)
-    if not removed:
-        raise NetworkError(
-            f"nothing was removed: rounded to multiples of {request.round_to}, the {len(keep)} groups of "
-            f"{min(widths.values())} to {max(widths.values())} channels stay as they are; take a lower --round-to, or "
-            "a higher ratio"
-        )
-    return Removal(len(keep), removed, sum(widths.values()), kept_whole, ratio)
+            went = remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
+        removed += sum(went.values())
+    return Removal(len(keep), removed, sum(widths.values()), kept_whole)
 
 
 def _look(
@@ -121,7 +119,7 @@ def _explain_failures() -> Iterator[None]:
 
 
 def _shrink(network: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the inputs at the least size that the network runs at: a trace wants channels, not pixels."""
+    """Return the inputs cut to about 64 pixels where the network runs at that: a trace wants channels, not pixels."""
     side = network.multiple_of * max(1, round(TRACED_SIDE / network.multiple_of))
     small = tuple(given[..., :side, :side] if given.dim() == 4 else given for given in inputs)
     try:
@@ -131,11 +129,29 @@ def _shrink(network: Network, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return small
 
 
-def _plan(channels: Channels, request: PruningRequest) -> tuple[float, dict[str, int]]:
+def _plan(channels: Channels, request: PruningRequest) -> dict[str, int]:
     if request.max_macs is not None:
-        return fit_macs(channels, request.max_macs, scope=request.scope, round_to=request.round_to)
-    keep = plan_widths(channels, request.ratios, scope=request.scope, round_to=request.round_to)
-    return request.ratios.get("", 0.0), keep
+        return fit_macs(channels, request.max_macs, scope=request.scope, round_to=request.round_to)[1]
+    return plan_widths(channels, request.ratios, scope=request.scope, round_to=request.round_to)
+
+
+def _explain_none(channels: Channels, request: PruningRequest) -> str:
+    """Return why a plan keeps every channel, and what to do."""
+    if request.max_macs is not None:
+        return (
+            f"the network has {estimate_macs(channels, {}):,} multiply-adds, no more than --max-macs "
+            f"{request.max_macs:,}; take a lower one"
+        )
+    asked = [group.width for group in channels.groups if find_ratio(group.name, request.ratios)]
+    if not asked:
+        return (
+            "the layers of the named parts keep all their channels, or share them with layers of others; channels can "
+            f"go from {', '.join(sorted(group.name for group in channels.groups)[:SHOWN_NAMES])} and the like"
+        )
+    return (
+        f"rounded to multiples of {request.round_to}, the {len(asked)} groups of {min(asked)} to {max(asked)} channels "
+        "stay as they are; take a lower --round-to, or a higher ratio"
+    )
 
 
 def _go_part(width: int, keep: int, share: float) -> int:

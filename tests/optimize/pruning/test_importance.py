@@ -88,9 +88,22 @@ def test_weights_that_are_all_zero(importance, build) -> None:
     _prune(network, importance, scope="global")
 
 
-@pytest.mark.parametrize("importance", IMPORTANCES)
+@pytest.mark.parametrize("name", ["two_outputs", "instance_norm"])
+def test_batch_norm_needs_batch_norms(name, build) -> None:
+    with pytest.raises(UsageError, match="has no batch-norms with scales; take magnitude"):
+        _prune(build(name), "batch-norm")
+
+
 @pytest.mark.parametrize(
-    "name", ["unet", "joined_nested", "grouped_residual", "flattened", "two_outputs", "dict_output"]
+    ("name", "importance"),
+    [
+        ("unet", "batch-norm"),
+        *(
+            (name, importance)
+            for name in ("unet", "joined_nested", "grouped_residual", "flattened", "two_outputs", "dict_output")
+            for importance in ("magnitude", "taylor", "hessian")
+        ),
+    ],
 )
 def test_same_seed_same_weights(importance, name, build) -> None:
     one, other = build(name), build(name)

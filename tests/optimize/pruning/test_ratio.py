@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from vtopt.optimize.errors import UsageError
-from vtopt.optimize.pruning.ratio import PruningRatio, parse_count, parse_ratio, resolve_ratio
+from vtopt.optimize.pruning.ratio import PruningRatio, find_ratio, parse_count, parse_ratio, resolve_ratio
 
 
 @pytest.mark.parametrize("text", ["0.4", "encoder=0.4,decoder=0.25", "0.3,decoder=0", "1e-05"])
@@ -62,6 +62,20 @@ def test_resolve_ratio_knows_parts_and_names(build) -> None:
     network = replace(build("unet"), parts={"encoder": ("down", "up.0")})
     resolved = resolve_ratio(parse_ratio("0.1,encoder=0.4,up.2=0.2"), network)
     assert resolved == {"": 0.1, "down": 0.4, "up.0": 0.4, "up.2": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("layer", "ratio"), [("up.1", 0.4), ("up.1.0", 0.4), ("up.10.0", 0.1), ("up.1.0.conv", 0.2), ("upper", 0.1)]
+)
+def test_find_ratio_takes_the_innermost_module(layer, ratio) -> None:
+    assert find_ratio(layer, {"": 0.1, "up.1": 0.4, "up.1.0.conv": 0.2}) == ratio
+    assert find_ratio(layer, {"last": 0.5}) == 0
+
+
+@pytest.mark.parametrize("part", ["u", "up.", "up.00"])
+def test_resolve_ratio_takes_whole_names(part, build) -> None:
+    with pytest.raises(UsageError, match="has no part"):
+        resolve_ratio(parse_ratio(f"{part}=0.4"), build("unet"))
 
 
 def test_resolve_ratio_refuses_an_unknown_part(build) -> None:

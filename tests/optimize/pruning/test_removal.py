@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -201,9 +202,25 @@ def test_a_network_of_which_nothing_can_be_removed_is_refused(name, build) -> No
     assert list_shapes(network.module) == before
 
 
-def test_widths_that_rounding_keeps_are_refused(build) -> None:
-    with pytest.raises(NetworkError, match="take a lower --round-to, or a higher ratio"):
-        _prune(build("unet"), ratio=0.1, round_to=16)
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (PruningRequest({"": 0.1}, round_to=16), r"the 6 groups of 8 to 16 channels stay .* take a lower --round-to"),
+        (PruningRequest({"last": 0.5}), r"named parts keep all their channels.* go from down\.0\.0, "),
+        (PruningRequest(max_macs=10**9), r"has [\d,]+ multiply-adds, no more than --max-macs 1,000,000,000"),
+    ],
+)
+def test_a_request_that_comes_to_nothing_says_why_and_trains_nothing(request_, message, build) -> None:
+    network, trained = build("unet"), []
+    with pytest.raises(NetworkError, match=f"nothing was removed: .*{message}"):
+        prune_module(network, replace(request_, steps=2), _make_inputs(network), (), trained.append)
+    assert trained == []
+
+
+def test_multiply_adds_of_a_network_that_asks_for_a_number_are_counted_once(build) -> None:
+    network = build("depends_on_data")
+    height, width = network.size
+    assert count_macs(network.module, _make_inputs(network))["stem"] == height * width * 3 * 16 * 9
 
 
 @pytest.mark.parametrize("name", ["unet", "grouped_residual", "joined_nested", "inline_flow_warp", "group_norm"])

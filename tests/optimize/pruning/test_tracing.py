@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -65,6 +66,18 @@ def test_registered_warps_are_leaves() -> None:
     assert names == heads | {"dafnet.lights_decoder.2"}
 
 
+@pytest.mark.parametrize("name", ["joined_picture_first", "module_correlation_9"])
+def test_stand_ins_are_the_same_each_time(name, build) -> None:
+    pairs = []
+    for seed in (1, 2):
+        network = build(name)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        pairs.append(_trace(network).model.get_submodule("stand_ins").state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    assert pairs[0] and all(torch.equal(pairs[0][key], pairs[1][key]) for key in pairs[0])
+
+
 @pytest.mark.parametrize("name", ["unet", "own_size", "in_place", "spade"])
 def test_tracing_leaves_the_network_as_it_was(name, build, run) -> None:
     network = build(name)
@@ -74,6 +87,21 @@ def test_tracing_leaves_the_network_as_it_was(name, build, run) -> None:
     assert all(torch.equal(*pair) for pair in zip(expected, run(network.module, network), strict=True))
     assert [entry.requires_grad for entry in network.module.parameters()] == asked
     assert not any(layer._forward_hooks or "forward" in vars(layer) for layer in network.module.modules())
+
+
+class _Move(nn.Module):
+    def forward(self, x: Tensor, turned: bool) -> Tensor:
+        return x.flip(1) if turned else x + 1
+
+
+class _CalledInTwoWays(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.middle, self.last = (nn.Conv2d(*widths, 1) for widths in ((3, 8), (8, 8), (8, 3)))
+        self.move = _Move()
+
+    def forward(self, person: Tensor) -> Tensor:
+        return self.last(self.move(self.middle(self.move(self.stem(person), False)), True))
 
 
 class _UnderNoGrad(nn.Module):
@@ -133,6 +161,7 @@ class _Wrong(nn.Module):
 @pytest.mark.parametrize(
     ("module", "fenced"),
     [
+        (_CalledInTwoWays, {"middle", "last"}),
         (_UnderNoGrad, {"last"}),
         (_OnLastDimension, {"stem", "norm", "columns", "middle", "last"}),
         (_NamedInputs, {"last"}),
@@ -149,6 +178,12 @@ def test_find_leaves_takes_the_outermost_modules_without_weights(build) -> None:
     network = build("module_mask").module
     assert list(find_leaves(network)) == [network.blend]
     assert list(find_leaves(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1)))) == []
+
+
+@dataclass(slots=True)
+class _Slotted:
+    picture: Tensor
+    others: list[Tensor]
 
 
 FEATURES = torch.randn(2, 8, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -206,4 +241,6 @@ def test_nested_tensors_are_found_and_changed_in_their_places() -> None:
     assert len(list_tensors(value)) == 5
     changed = map_tensors(value, lambda tensor: tensor.double())
     assert {tensor.dtype for tensor in list_tensors(changed)} == {torch.float64}
+    assert len(list_tensors(_Slotted(FEATURES, [FEATURES]))) == 2
+    assert list_tensors(_Slotted) == []
     assert changed["a"][1] == 3 and type(changed["d"]) is type(value["d"])
