@@ -16,7 +16,6 @@ from .artifacts import (
     SizeOption,
     WeightsIn,
     WeightsOut,
-    hash_artifact,
     parse_size,
 )
 from .networks import build_network
@@ -120,11 +119,10 @@ def distill_network(
         precision=precision,
         workers=workers,
     )
-    weights = {"teacher": hash_artifact(source), "student": hash_artifact(student) if student else pupil.name}
     progress_file = output.with_suffix(".training.pth")
-    figures = distill(pupil, teacher, request, weights, progress_file, force=force)
+    figures = distill(pupil, teacher, request, progress_file, force=force)
     settings = {name: value for name, value in asdict(request).items() if name != "workers"}
-    settings |= {"network": pupil.name, "student": student and student.name}
+    settings |= {"network": pupil.name, "teacher_network": teacher.name, "student": student and student.name}
     settings |= {"pairs": pairs and pairs.name, "vgg": vgg and vgg.name}
     write_outcome(pupil, output, source, "distill", progress_file, settings=settings, figures=figures)
     return output

@@ -138,7 +138,6 @@ def _resume(training: Training, output: Path, settings: Mapping[str, Any], total
     """Take up the training that `output` holds."""
     from .training.state import read_training, restore_training
 
-    before = read_training(output, settings)
-    if before.get("step", 0) >= total:
+    restore_training(training, read_training(output, settings), output)
+    if training.step >= total:
         raise OutputError(f"{output}: this training is finished; pass --force to start anew")
-    restore_training(training, before, output)

@@ -142,8 +142,8 @@ def _compare_named_pictures(name: str, made: Targets, wanted: Targets) -> Tensor
 def _compare_grids(name: str, made: Targets, wanted: Targets) -> Tensor | None:
     """Mean distance in pixels of the full picture, along x and along y, weighted by the teacher's attention."""
     grids, theirs = made[name], wanted[name]
-    attention = wanted[name.replace("grids", "attention")]
-    if grids.shape != theirs.shape:
+    attention = wanted.get(name.replace("grids", "attention"))
+    if grids.shape != theirs.shape or attention is None:
         return None
     scale = _split(name)[1]
     pixels = grids.new_tensor([grids.shape[3] * scale / 2, grids.shape[2] * scale / 2]).view(1, 2, 1, 1)

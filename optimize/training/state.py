@@ -98,17 +98,17 @@ def restore_training(training: Training, before: Mapping[str, Any], path: Path, 
     try:
         training.module.load_state_dict(before["state_dict"])
         training.optimizer.load_state_dict(before["optimizer"])
-        for name, tensor in before["ema"].items():
-            training.ema[name].copy_(tensor)
-        training.step, training.loss = before["step"], before["loss"]
-        training.scores = [(step, score) for step, score in before.get("scores", ())]
+        for name, tensor in training.ema.items():
+            tensor.copy_(before["ema"][name])
+        training.step, training.loss = int(before["step"]), float(before["loss"])
+        training.scores = [(int(step), float(score)) for step, score in before.get("scores", ())]
         if "best" in before:
-            training.best = {name: tensor.to(training.ema[name].device) for name, tensor in before["best"].items()}
+            training.best = {name: before["best"][name].to(tensor.device) for name, tensor in training.ema.items()}
         if scaler and "scaler" in before:
             scaler.load_state_dict(before["scaler"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise InputError(f"{path}: cannot be resumed ({reason}); pass --force to start anew") from error
+        raise InputError(f"{path}: cannot be resumed ({reason}); delete it to start anew") from error
     training.saved = training.step
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from vtopt.optimize.errors import InputError, NetworkError, OutputError, UsageError, VtoptError
 from vtopt.optimize.finetune import finetune_network
+from vtopt.optimize.int8.trained import read_ranges
 from vtopt.optimize.networks import build_network
 from vtopt.optimize.provenance import read_history, read_metadata
 from vtopt.optimize.strip import strip_checkpoint
@@ -38,7 +39,7 @@ SETTINGS: dict[str, Any] = {
     "coarse_steps": 3,
     "size": (32, 24),
     "steps": 4,
-    "batch_size": 2,
+    "batch_size": 1,
     "validate_every": 2,
     "validation_count": 1,
     "workers": 0,
@@ -51,10 +52,10 @@ import torch
 from pathlib import Path
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.finetune import finetune_network
-from vtopt.optimize.training import loop, recovery
+from vtopt.optimize.training import loop, student
 
 torch.set_num_threads(1)
-recovery.SAVE_EVERY = 2
+student.SAVE_EVERY = 2
 take_step = loop.take_step
 
 def take_or_die(training, *rest):
@@ -229,6 +230,57 @@ def test_an_error_after_the_last_step_costs_no_step(
     assert _finetune(source, output, teacher=teacher).exists()
 
 
+def test_a_progress_file_that_was_not_deleted_is_used_up_with_force(
+    source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two: the output is whole, and making it again costs no step."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", die)
+        _finetune(source, output, teacher=teacher)
+    whole = output.read_bytes()
+    monkeypatch.delattr(loop, "take_step")
+    assert _finetune(source, output, teacher=teacher, force=True).read_bytes() == whole
+    assert _list_left(output) == [output.name]
+
+
+def test_training_for_int8_is_taken_up_again_and_writes_its_ranges(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_net.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    source, whole = (
+        _write_weights(tmp_path / "own.safetensors", 0, "own_net:build", {}),
+        output.with_name("w.safetensors"),
+    )
+    settings = {"teacher": source, "network": "own_net:build", "int8": True, "target": "vnni", "learning_rate": 1e-2}
+    take_step = loop.take_step
+
+    def interrupt(training: Training, *rest: Any) -> float:
+        if training.step == 4:
+            raise KeyboardInterrupt
+        return take_step(training, *rest)
+
+    def interrupt_calibration(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    _finetune(source, whole, **settings)
+    for place, interruption in (("int8.open_calibration", interrupt_calibration), ("loop.take_step", interrupt)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(f"vtopt.optimize.training.{place}", interruption)
+            _finetune(source, output, **settings)
+    assert _finetune(source, output, **settings).read_bytes() == whole.read_bytes()
+    ranges = read_ranges(read_metadata(output), output)
+    assert ranges
+    assert (ranges.target, list(ranges.modules)) == ("vnni", ["layer"])
+    assert load_file(output).keys() == load_file(source).keys()
+    sys.modules.pop("own_net")
+
+
 def test_an_existing_output_is_refused_before_work_unless_forced(
     source: Path, teacher: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,11 +320,12 @@ def test_a_loss_that_diverges_stops_and_writes_nothing(source: Path, teacher: Pa
     ("settings", "error", "message"),
     [
         ({"truth": False}, UsageError, "nothing to learn from; pass --teacher ORIGINAL"),
+        ({"target": "avx2"}, UsageError, "--target goes with --int8"),
         ({"precision": "fp16"}, UsageError, "--precision fp16 needs a GPU; on a CPU take fp32 or bf16"),
         ({"network": "sdafn_plus_6"}, NetworkError, "sdafn_plus_6"),
         ({"pairs": Path("no_folder")}, InputError, "no_folder: there is no such folder"),
     ],
-    ids=["nothing to learn from", "half precision on a CPU", "unknown network", "no pairs"],
+    ids=["nothing to learn from", "a target without int8", "half precision on a CPU", "unknown network", "no pairs"],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_what_cannot_be_is_refused_before_work(
@@ -304,7 +357,7 @@ def test_two_processes_share_the_batch_and_end_as_one_does(tmp_path: Path) -> No
     run(sys.executable, "-c", make)
     vtopt = ["-m", "vtopt.optimize.cli", "finetune", "a.safetensors"]
     settings = ["--teacher", "b.safetensors", "--network", "own_net:build", "--no-truth", "--coarse-steps", "2"]
-    settings += ["--steps", "3", "--batch-size", "4", "--validate-every", "2", "--workers", "0"]
+    settings += ["--steps", "3", "--batch-size", "2", "--validate-every", "2", "--workers", "0"]
     settings += ["--validation-count", "1", "--learning-rate", "0.01"]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     run(sys.executable, *vtopt, "one.safetensors", *settings)

@@ -216,7 +216,7 @@ def test_a_resumable_checkpoint_of_another_network_is_refused(output: Path) -> N
     train_network(output, **SETTINGS)
     changed = _read(output) | {"step": 1, "state_dict": {"weight": torch.ones(1)}}
     torch.save(changed, output)
-    with pytest.raises(VtoptError, match=r"net\.pth: cannot be resumed .*--force"):
+    with pytest.raises(VtoptError, match=r"net\.pth: cannot be resumed .*delete it to start anew"):
         train_network(output, **SETTINGS)
 
 
