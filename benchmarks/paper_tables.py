@@ -15,8 +15,8 @@ __all__ = ["PAPER_TABLES", "PRUNING_COLUMNS", "TableName", "make_pruning_row", "
 TableName = Literal["report", "pruning"]
 
 PRUNING_COLUMNS = ("Metrics", "GFLOPs", "Para(M)", "SIZE(MB)", "Compression ratio", "PSNR (dB)", "PSNR loss (dB)")
-"""One multiply-add is 2 FLOPs; a MB is 2**20 bytes; a compression ratio is the first size over this one; PSNR is the
-median to the truth where pairs have it."""
+"""One multiply-add is 2 FLOPs: those of convolutions and linear layers, of ONNX and IR also those of warps. A MB is
+2**20 bytes, a compression ratio the first size over this one, PSNR the median to the truth where pairs have it."""
 LATENCY_COLUMNS = ("median ms", "of the first")
 
 Row = Mapping[str, Any]
@@ -48,8 +48,10 @@ def _make_pruning(report: Report) -> Report:
     found = [row for row in report.rows if row["model"] != UNCHANGED]
     if not found:
         raise InputError("bench: there are no models to put into a table")
+    runtime = found[0]["runtime"]
+    there = [row for row in found if row["runtime"] == runtime]
     rows: list[dict[str, Any]] = []
-    for row in (each for each in found if each["runtime"] == found[0]["runtime"]):
+    for row in there:
         made = make_pruning_row(
             row["model"],
             gflops=None if row["GMACs"] is None else FLOPS_PER_MAC * row["GMACs"],
@@ -60,8 +62,17 @@ def _make_pruning(report: Report) -> Report:
         )
         timing = {"median ms": row["median ms"], "of the first": row["median ms"] / found[0]["median ms"]}
         rows.append(made | timing)
-    conditions = {"runtime": found[0]["runtime"], **report.conditions}
-    return replace(report, rows=tuple(rows), columns=(*PRUNING_COLUMNS, *LATENCY_COLUMNS), conditions=conditions)
+    shown = {row["model"] for row in there}
+    notices = report.notices
+    if absent := ", ".join(dict.fromkeys(row["model"] for row in found if row["model"] not in shown)):
+        notices += (f"left out, as {runtime} does not run it: {absent}; give files of one kind",)
+    return replace(
+        report,
+        rows=tuple(rows),
+        columns=(*PRUNING_COLUMNS, *LATENCY_COLUMNS),
+        conditions={"runtime": runtime, **report.conditions},
+        notices=notices,
+    )
 
 
 PAPER_TABLES: Mapping[TableName, Callable[[Report], Report]] = {

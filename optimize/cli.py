@@ -119,6 +119,10 @@ def _print_pruning(output: Path) -> None:
         )
         rows.append(row)
     print(format_table(rows, PRUNING_COLUMNS), end="")
+    if "truth_psnr_db" not in figures:
+        psnr = "equal" if figures["psnr_db"] is None else f"{figures['psnr_db']} dB"
+        count = figures["compared_pairs"]
+        print(f"The pairs have no truth; PSNR to the original's pictures: {psnr}, the median of {count}.")
 
 
 def _add_steps() -> None:

@@ -53,7 +53,7 @@ def finetune_network(
     coarse_size: Annotated[
         Size | None, typer.Option(parser=parse_size, metavar="HxW", help="That size. Default: half of --size.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step; twice as many in coarse steps.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a step; twice as many in coarse steps.")] = 4,
     learning_rate: Annotated[
         float | None,
         typer.Option(

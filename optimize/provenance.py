@@ -35,7 +35,18 @@ NETWORK, CONFIG, PICTURES, HISTORY = (PREFIX + key for key in ("network", "confi
 INT8_RANGES = PREFIX + "int8_ranges"
 """Of weights trained for int8: {"target": name, "ranges": {module: {"input": [low, high], "output": [low, high]}}}."""
 
-_STEP_PACKAGES = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "onnxconverter-common", "openvino", "nncf")
+_STEP_PACKAGES = (
+    "torch",
+    "torch-pruning",
+    "accelerate",
+    "onnx",
+    "onnxscript",
+    "onnxsim",
+    "onnxruntime",
+    "onnxconverter-common",
+    "openvino",
+    "nncf",
+)
 
 
 @dataclass(frozen=True)

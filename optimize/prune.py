@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,29 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .artifacts import Force, NetworkName, PairCount, PairsFolder, Size, WeightsIn, WeightsOut, new_output
+from .artifacts import Force, NetworkName, PairCount, PairsFolder, WeightsIn, WeightsOut, new_output
 from .errors import NetworkError, UsageError
 from .networks import Network, build_network
 from .networks.widths import PRUNED, find_pruned, list_shapes
-from .progress import track
 from .provenance import INT8_RANGES, add_record, read_metadata
-from .pruning.ratio import PruningRatio, parse_count, parse_ratio, resolve_ratio
+from .pruning.ratio import PruningRatio, list_empty_parts, parse_count, parse_ratio, resolve_ratio
 from .weights import describe_network, load_network, require_finite, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..benchmarks.quality import PictureScores
     from .pruning.importance import Sample
     from .pruning.removal import Removal
 
 __all__ = ["prune_network"]
 
-MIB = 2**20
-BYTES = 4
-"""Weights are float32."""
-GIGA = 10**9
-FLOPS_PER_MAC = 2
+IMPORTANCE_SEED = 800_000
+"""Drawn pairs from here on tell which channels matter; they are neither trained nor compared on."""
 
 UNSEEN_HINT = (
     "its code mixes channels in a way that was not seen; put that into a module without weights, or prune a part of "
@@ -79,6 +73,7 @@ def prune_network(
     network: NetworkName = None,
     pairs: PairsFolder = None,
     pair_count: PairCount = 4,
+    importance_count: Annotated[int, typer.Option(min=1, help="How many pairs taylor and hessian look at.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the directions of hessian, and the training.")] = 0,
     force: Force = False,
 ) -> Path:
@@ -87,9 +82,11 @@ def prune_network(
     What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. The pictures
     change: vtopt finetune brings them back.
 
-    Raises UsageError for settings that contradict each other, NetworkError where nothing can be removed, InputError
-    for a network that does not run.
+    Raises UsageError for settings that contradict each other, NetworkError where nothing can be removed and for a
+    network that does not run.
     """
+    from .pruning.figures import compare_networks, count_network
+
     check_settings(ratio=ratio, max_macs=max_macs, steps=steps, recover_steps=recover_steps)
     built = load_network(source, network)
     settings = {
@@ -103,11 +100,13 @@ def prune_network(
         "network": network,
         "pairs": pairs,
         "pair_count": pair_count,
+        "importance_count": importance_count,
         "seed": seed,
     }
     with new_output(output, "weights", force=force) as draft:
-        before = count_network(built)
-        removal = _prune(built, source, settings)
+        recovery: dict[str, Any] = {}
+        original = load_network(source, network)
+        removal, notices = _prune(built, source, settings, recovery)
         pruned = replace(built, config={**built.config, PRUNED: find_pruned(built.module, _list_full_shapes(built))})
         weights = pruned.module.state_dict()
         require_finite(weights, output)
@@ -117,14 +116,16 @@ def prune_network(
         figures = {
             "channels": removal.channels - removal.removed,
             "channels_before": removal.channels,
-            "groups": removal.groups,
+            "groups": len(removal.names),
             "layers_kept_whole": removal.kept_whole,
             "ratio_reached": round(removal.removed / removal.channels, 4),
             **count_network(pruned),
-            **{f"{key}_before": value for key, value in before.items()},
-            **_compare_pictures(source, draft, settings),
+            **{f"{key}_before": value for key, value in count_network(original).items()},
+            **recovery,
+            **compare_networks(source, draft, network=network, pairs=pairs, count=pair_count),
         }
-        save_weights(weights, draft, add_record(header, "prune", source, settings=settings, figures=figures))
+        header = add_record(header, "prune", source, settings=settings, figures=figures, notices=notices)
+        save_weights(weights, draft, header)
     return output
 
 
@@ -143,32 +144,17 @@ def check_settings(
         raise UsageError("prune: --recover-steps trains between --steps; after the last, run vtopt finetune")
 
 
-def count_network(network: Network) -> dict[str, Any]:
-    """Return parameters, GFLOPs of one run (convolutions and linear layers; 1 MAC = 2 FLOPs) and MB of float32."""
-    from .pruning.groups import count_macs
-
-    module = network.module
-    return {
-        "parameters": sum(entry.numel() for entry in module.parameters()),
-        "gflops": round(FLOPS_PER_MAC * sum(count_macs(module, _make_inputs(network)).values()) / GIGA, 4),
-        "size_mb": round(sum(entry.numel() for entry in module.state_dict().values()) * BYTES / MIB, 3),
-    }
-
-
-def _make_inputs(network: Network) -> tuple[Tensor, ...]:
-    from .export import make_example
-
-    return make_example(network, Size(*network.size), 1, 0)
-
-
 def _list_full_shapes(network: Network) -> dict[str, list[int]]:
     """Return the shapes that the network's factory gives without pruning."""
     config = {key: value for key, value in network.config.items() if key != PRUNED}
     return list_shapes(build_network(network.name, config).module)
 
 
-def _prune(built: Network, source: Path, settings: Mapping[str, Any]) -> Removal:
-    """Remove channels from the network, in place, and make sure that it still runs."""
+def _prune(
+    built: Network, source: Path, settings: Mapping[str, Any], recovery: dict[str, Any]
+) -> tuple[Removal, tuple[str, ...]]:
+    """Remove channels from the network, in place, and make sure that it still runs; return also what is to be said."""
+    from .pruning.figures import make_inputs
     from .pruning.importance import GRADIENT_BASED
     from .pruning.removal import PruningRequest, prune_module
 
@@ -176,16 +162,17 @@ def _prune(built: Network, source: Path, settings: Mapping[str, Any]) -> Removal
     keys = ("max_macs", "importance", "scope", "round_to", "steps", "seed")
     request = PruningRequest(resolve_ratio(ratio, built) if ratio else {}, **{key: settings[key] for key in keys})
     samples = _load_samples(source, settings) if request.importance in GRADIENT_BASED else []
-    example = _make_inputs(built)
+    example = make_inputs(built)
     expected = _list_output_shapes(built, example, f"{source}: the network does not run", "")
     try:
-        removal = prune_module(built, request, example, samples, _make_recovery(built, source, settings))
+        removal = prune_module(built, request, example, samples, _make_recovery(built, source, settings, recovery))
     except NetworkError as error:
         raise NetworkError(f"{source}: {error}") from error
     made = _list_output_shapes(built, example, f"{source}: pruned, the network does not run", f"; {UNSEEN_HINT}")
     if made != expected:
         raise NetworkError(f"{source}: pruned, its outputs became {made} and were {expected}; {UNSEEN_HINT}")
-    return removal
+    empty = list_empty_parts(ratio, built, removal.names) if ratio else []
+    return removal, tuple(f"part '{part}' has no channels that can be removed" for part in empty)
 
 
 def _list_output_shapes(network: Network, inputs: tuple[Tensor, ...], what: str, hint: str) -> list[list[int]]:
@@ -210,46 +197,28 @@ def _load_samples(source: Path, settings: Mapping[str, Any]) -> list[Sample]:
 
     engine = open_engine(source, network=settings["network"])
     samples: list[Sample] = []
-    for pair in open_pairs(settings["pairs"], engine.size, settings["pair_count"]):
+    for pair in open_pairs(settings["pairs"], engine.size, settings["importance_count"], seed=IMPORTANCE_SEED):
         fed = feed_pair(engine, pair)
         truth = None if pair.truth is None else torch.from_numpy(pair.truth).unsqueeze(0)
         samples.append((tuple(torch.from_numpy(fed[name]) for name in engine.inputs), truth))
     return samples
 
 
-def _compare_pictures(source: Path, draft: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how far the pictures are from the source's, and both from the truth where pairs have one; medians."""
-    from ..benchmarks.engines import infer_picture, open_engine
-    from ..benchmarks.quality import compare_pictures, summarize_quality
-    from .data.pairs import open_pairs
+def _make_recovery(
+    built: Network, source: Path, settings: Mapping[str, Any], figures: dict[str, Any]
+) -> Callable[[int], None]:
+    """Return what is done between two steps: train towards the pictures of the source, and the truth.
 
-    before, after = (open_engine(path, network=settings["network"]) for path in (source, draft))
-    scores: dict[str, dict[str, PictureScores]] = {"psnr_db": {}, "truth_psnr_db": {}, "truth_psnr_db_before": {}}
-    pairs = open_pairs(settings["pairs"], before.size, settings["pair_count"])
-    for pair in track(pairs, "compare pictures", total=len(pairs)):
-        expected, made = infer_picture(before, pair), infer_picture(after, pair)
-        scores["psnr_db"][pair.name] = compare_pictures(made, expected)
-        if pair.truth is not None:
-            scores["truth_psnr_db"][pair.name] = compare_pictures(made, pair.truth)
-            scores["truth_psnr_db_before"][pair.name] = compare_pictures(expected, pair.truth)
-    found = {key: summarize_quality(known).psnr_median for key, known in scores.items() if known}
-    return {"compared_pairs": len(pairs), **{key: _round_or_none(value) for key, value in found.items()}}
-
-
-def _round_or_none(value: float) -> float | None:
-    """Return decibels as JSON has them; the PSNR of equal pictures is infinite."""
-    return round(value, 2) if math.isfinite(value) else None
-
-
-def _make_recovery(built: Network, source: Path, settings: Mapping[str, Any]) -> Callable[[int], None]:
-    """Return what is done between two steps: train towards the pictures of the source, and the truth."""
+    What came of it is added to `figures`.
+    """
     steps: int = settings["recover_steps"]
 
     def train(step: int) -> None:
         from .training.recovery import Recovery, recover
 
         original = load_network(source, settings["network"])
-        request = Recovery(steps=steps, pairs=settings["pairs"], seed=settings["seed"] + step, validate_every=0)
-        recover(built, original, request, label=f"recover after step {step} of {settings['steps']}")
+        request = Recovery(steps=steps, pairs=settings["pairs"], seed=settings["seed"] + step, validate_every=steps)
+        found = recover(built, original, request, label=f"recover after step {step} of {settings['steps']}")
+        figures[f"recovered_{step}"] = f"{found['psnr_before']} to {found['psnr_best']} dB to the {found['against']}"
 
     return train if steps else lambda step: None

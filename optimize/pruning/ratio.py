@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from ..networks import Network
 
-__all__ = ["PruningRatio", "find_ratio", "parse_count", "parse_ratio", "resolve_ratio"]
+__all__ = ["PruningRatio", "find_ratio", "list_empty_parts", "parse_count", "parse_ratio", "resolve_ratio"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -89,6 +89,16 @@ def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
                 raise UsageError(f"prune: the network has no part '{part}'; it has {', '.join(known)}")
             resolved[start] = share
     return resolved
+
+
+def list_empty_parts(ratio: PruningRatio, network: Network, layers: Iterable[str]) -> list[str]:
+    """Return the parts that were to lose channels and have none of these layers, whose channels can be removed."""
+    layers = list(layers)
+    return [
+        part
+        for part, share in ratio.parts
+        if share and not any(_lies_in(layer, start) for start in network.parts.get(part, (part,)) for layer in layers)
+    ]
 
 
 def find_ratio(layer: str, ratios: Mapping[str, float]) -> float:

@@ -48,8 +48,8 @@ class PruningRequest:
 class Removal:
     """What was removed."""
 
-    groups: int
-    """Groups of channels that could be removed together."""
+    names: tuple[str, ...]
+    """Groups of channels that could be removed together, each by the first layer that makes it."""
     removed: int
     """Channels that were, each counted once for its group."""
     channels: int
@@ -91,7 +91,7 @@ def prune_module(
         with _explain_failures():
             went = remove_channels(channels, {name: _go_part(widths[name], keep[name], share) for name in keep})
         removed += sum(went.values())
-    return Removal(len(keep), removed, sum(widths.values()), kept_whole)
+    return Removal(tuple(keep), removed, sum(widths.values()), kept_whole)
 
 
 def _look(

@@ -39,7 +39,7 @@ class Recovery(Request):
     """
 
     coarse_steps: int = 0
-    batch_size: int = 2
+    batch_size: int = 4
     truth: bool = True
     """Also learn from the truth, where the pairs have it."""
 

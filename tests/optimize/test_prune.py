@@ -20,7 +20,8 @@ from vtopt.optimize.errors import NetworkError, UsageError, VtoptError
 from vtopt.optimize.networks import build_network
 from vtopt.optimize.networks.widths import PRUNED
 from vtopt.optimize.provenance import CONFIG, read_history, read_metadata
-from vtopt.optimize.prune import count_network, prune_network
+from vtopt.optimize.prune import prune_network
+from vtopt.optimize.pruning.figures import count_network
 from vtopt.optimize.pruning.ratio import parse_ratio
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 
@@ -236,3 +237,45 @@ def test_later_steps_take_pruned_weights(pruned: Path, tmp_path: Path, drawn_wit
         result = _invoke(*command)
         assert result.exit_code == 0, (command, result.output)
     assert [record.step for record in read_history(onnx)] == ["prune", "strip", "export"]
+
+
+def test_the_declared_parts_of_sdafn_lose_their_own_ratios(weights: Path, tmp_path: Path) -> None:
+    ratio = parse_ratio("encoder=0.5,decoder=0.25")
+    output = prune_network(weights, tmp_path / "parts.safetensors", ratio=ratio, round_to=1, pair_count=1)
+    module = load_network(output).module
+    widths = {name: layer.out_channels for name, layer in module.named_modules() if isinstance(layer, torch.nn.Conv2d)}
+    assert widths["source_FPN.smooth.0"] == TINY["pyramid_dim"] // 2
+    assert widths["dafnet.lights_encoder.0"] == TINY["shallow_hidden"] * 3 // 4
+    assert widths["dafnet.Cross_MFEs.0.layers.0"] == TINY["mfe_filters"][0], "a part that is not named stays whole"
+
+
+def test_a_part_without_removable_channels_is_told(weights: Path, tmp_path: Path) -> None:
+    ratio = parse_ratio("encoder=0.5,dafnet.lights_decoder.2=0.5")
+    output = prune_network(weights, tmp_path / "parts.safetensors", ratio=ratio, round_to=4, pair_count=1)
+    said = "part 'dafnet.lights_decoder.2' has no channels that can be removed"
+    assert list(read_history(output)[-1].notices) == [said]
+
+
+def test_a_network_that_does_not_run_is_said_to_be_so(own_weights: Callable[[str], Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    with pytest.raises(NetworkError, match=r"the network does not run: RuntimeError: sized for nothing"):
+        prune_network(own_weights("never_runs"), output, network=FACTORY, **HALF)
+    assert not output.exists()
+
+
+def test_recovery_between_steps_trains(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, int]] = []
+
+    def recover(student: Any, teacher: Any, request: Any, *, label: str) -> dict[str, Any]:
+        count = count_network(student)["parameters"]
+        trained.append((count, request.steps))
+        assert count < count_network(teacher)["parameters"], "it learns from what was not pruned"
+        return {"psnr_before": 10.0, "psnr_best": 11.0, "against": "truth"}
+
+    monkeypatch.setattr("vtopt.optimize.training.recovery.recover", recover)
+    settings = {**HALF, "round_to": 1, "steps": 3, "recover_steps": 7}
+    output = prune_network(weights, tmp_path / "steps.safetensors", **settings)
+    counts = [count for count, _ in trained]
+    assert [steps for _, steps in trained] == [7, 7]
+    assert counts[0] > counts[1] > count_network(load_network(output))["parameters"]
+    assert _read_figures(output)["recovered_2"] == "10.0 to 11.0 dB to the truth"

@@ -451,6 +451,15 @@ class Reordered(nn.Module):
         return y
 
 
+class NeverRuns(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.decoder = conv(3, 16), conv(16, 3)
+
+    def forward(self, person: Tensor) -> Tensor:
+        raise RuntimeError("sized for nothing")
+
+
 class InPlace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -541,6 +550,7 @@ FACTORIES = {
     "own_size": OwnSize,
     "made": Made,
     **{f"reordered_{how}": (lambda how=how: Reordered(how)) for how in REORDERINGS},
+    "never_runs": NeverRuns,
     "one_convolution": lambda: _sequence(conv(3, 3)),
     "nothing": lambda: _sequence(conv(3, 3), nn.ReLU()),
 }
