@@ -58,8 +58,8 @@ class OutfitPairs(Dataset):  # type: ignore[type-arg]
     """Given pairs with truth over and over, each with the garment of another one to wear instead.
 
     The samples are those of `OutfitDataset` without person and place, pose and agnostic only where the pairs have
-    them. They are shuffled anew each time, the other garment is drawn anew, and every other sample is mirrored, by
-    seed and position alone. Where a garment is in the person's picture is not known: judged in its stead is what the
+    them. They are shuffled anew each time, the other garment is drawn anew, and every other sample without a pose,
+    whose colours tell left from right, is mirrored, by seed and position alone. Where a garment is in the person's picture is not known: judged in its stead is what the
     agnostic person hides, and all of the picture where there is none.
     """
 
@@ -82,7 +82,8 @@ class OutfitPairs(Dataset):  # type: ignore[type-arg]
         sample = {name: torch.from_numpy(picture) for name, picture in pictures.items() if picture is not None}
         garment = find_hidden(sample["truth"], sample["agnostic"]) if "agnostic" in sample else None
         sample |= _teach(choose_lesson(position, self.ends), sample["worn"], garment)
-        return {name: tensor.flip(-1) for name, tensor in sample.items()} if draw.random() < 0.5 else sample
+        mirrored = draw.random() < 0.5 and "pose" not in sample
+        return {name: tensor.flip(-1) for name, tensor in sample.items()} if mirrored else sample
 
 
 def choose_lesson(position: int, ends: tuple[int, int]) -> Lesson:

@@ -87,6 +87,7 @@ def open_drawn(seed: int, size: Size, *, outfits: bool = False) -> DrawnDataset:
 class PairDataset(Dataset):  # type: ignore[type-arg]
     """Given pairs over and over, shuffled anew each time, every other one mirrored, by seed and position alone.
 
+    Those with a pose are not: its colours tell left from right.
     A sample has the pictures of `pair_to_batch`.
     """
 
@@ -104,6 +105,7 @@ class PairDataset(Dataset):  # type: ignore[type-arg]
         pair = self.pairs[int(order[index])]
         mirrored = np.random.default_rng((self.seed, epoch, index)).random() < 0.5
         sample = pair_to_batch(pair, truth=self.truth)
+        mirrored = mirrored and "pose" not in sample
         return {name: tensor.flip(-1) if mirrored else tensor for name, tensor in sample.items()}
 
 

@@ -31,7 +31,7 @@ from ..int8.units import Unit
 from ..networks import Network
 from ..progress import track
 from .batches import feed_batch, pair_to_batch
-from .int8_rounding import Int8Conv2d, RoundedTensor, find_ends
+from .int8_rounding import Int8Conv2d, RoundedTensor, find_ends, round_weight
 
 __all__ = ["open_calibration", "prepare_int8_training", "split_int8_state"]
 
@@ -48,7 +48,8 @@ def prepare_int8_training(
 
     The convolutions are those that `vtopt quantize --int8` takes: all but what makes a warp's grid. What each reads,
     its weights (7 bits where the target asks for that) and what it makes are rounded, the last behind a batch-norm
-    that files fold into it. Ranges start from those of `calibration`, by the method `ranges`, and learn. Batch-norms
+    that files fold into it. Ranges start from those of `calibration`, by the method `ranges`, and learn; biases
+    start corrected by what rounded weights add on average, as post-training int8 has them. Batch-norms
     keep their statistics: a file has them folded, and the means of a small batch are not those.
 
     The state_dict is that of the network, with its names, and two small tensors for each range, whose names have
@@ -69,7 +70,9 @@ def prepare_int8_training(
     places = _find_places(calibrated, plain, first)
     if not places:
         raise InputError(f"network '{network.name}': has no convolutions that int8 files quantise")
-    _install(trained, places, calibrated.find_ranges(ranges), 64 if target.reduce_range else 127)
+    limit = 64 if target.reduce_range else 127
+    _correct_biases(trained, places, calibrated.means, limit)
+    _install(trained, places, calibrated.find_ranges(ranges), limit)
     return replace(network, module=trained)
 
 
@@ -178,6 +181,29 @@ def _find_batch_norms(network: Network, feeds: Feeds) -> Mapping[str, list[str]]
         for handle in handles:
             handle.remove()
     return found
+
+
+def _correct_biases(network: nn.Module, places: Sequence[_Place], means: Mapping[str, np.ndarray], limit: int) -> None:
+    """Take off the biases what rounded weights make too much of the means of what they read, as `quantize_weight` does.
+
+    A convolution that is called several times gets the mean of that. One without a bias has that of the batch-norm
+    which is folded into it, and stays as it is without one.
+    """
+    modules: dict[str, Any] = dict(network.named_modules())
+    calls: defaultdict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
+    for place in places:
+        calls[place.module, place.last].append(means[place.unit.source])
+    for (name, last_name), seen in calls.items():
+        convolution, last = modules[name], modules[last_name]
+        weight = convolution.weight.detach()
+        error = (weight - round_weight(weight, limit)).flatten(2).sum(2)
+        inputs = torch.from_numpy(np.mean(seen, 0)).to(error).view(convolution.groups, -1)
+        shift = (error * inputs.repeat_interleave(len(weight) // convolution.groups, 0)).sum(1)
+        with torch.no_grad():
+            if convolution.bias is not None:
+                convolution.bias += shift
+            elif last is not convolution and last.bias is not None:
+                last.bias += shift * (last.running_var + last.eps).rsqrt() * last.weight
 
 
 def _install(network: nn.Module, places: Sequence[_Place], ranges: Mapping[str, Range], limit: int) -> None:
