@@ -103,16 +103,19 @@ def test_pairs_depend_on_seed_and_position_alone() -> None:
     assert torch.equal(carried[5]["worn"], first[5]["worn"])
 
 
-def test_all_pictures_of_a_sample_are_mirrored_together() -> None:
-    dataset = OutfitPairs(_make_pairs(), seed=0)
+@pytest.mark.parametrize(("pose", "expected"), [(False, {True, False}), (True, {True})])
+def test_all_pictures_of_a_sample_are_mirrored_together_but_never_a_pose(pose: bool, expected: set[bool]) -> None:
+    pairs = _make_pairs()
+    dataset = OutfitPairs(pairs if pose else [replace(pair, pose=None) for pair in pairs], seed=0)
     seen = set()
     for position in range(16):
         sample = dataset[position]
-        sides = {bool(sample[name][0, -1, 0] > 0) for name in ("truth", "pose", "agnostic")}
+        assert ("pose" in sample) is pose
+        sides = {bool(sample[name][0, -1, 0] > 0) for name in ("truth", "agnostic")}
         if sample["truth"].abs().max() > 0:
             assert len(sides) == 1
             seen |= sides
-    assert seen == {True, False}
+    assert seen == expected
 
 
 def test_foreground_of_pairs_is_what_the_agnostic_person_hides() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -90,6 +91,14 @@ def test_all_pictures_of_a_pair_are_mirrored_alike_and_about_half_of_the_pairs()
         assert len(set(falls)) == 1
         mirrored += falls[0]
     assert 10 < mirrored < 30
+
+
+def test_pairs_with_a_pose_are_never_mirrored() -> None:
+    posed = [replace(pair, pose=pair.person) for pair in _make_pairs(20)]
+    dataset = PairDataset(posed, seed=0)
+    assert {
+        bool(dataset[position]["person"][0, 0, 0] > dataset[position]["person"][0, 0, -1]) for position in range(20)
+    } == {False}
 
 
 def test_without_truth_a_sample_has_none() -> None:
