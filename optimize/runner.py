@@ -40,6 +40,9 @@ __all__ = [
 Phase = Literal["start", "done", "skipped", "missed"]
 """What progress is told of a stage: that it starts, then how it ended."""
 
+HARNESS = ("engines.py", "feeds.py", "quality.py", "runtimes.py")
+"""What steps take from the benchmarks: how pairs are fed, and pictures compared."""
+
 Step = Callable[..., Path]
 Progress = Callable[[int, int, Stage, Phase], object]
 Paths = Mapping[str | None, Path]
@@ -94,7 +97,7 @@ def run_recipe(
     """Run a recipe's stages, from `weights` on, into the folder `output`.
 
     A stage is skipped when its artifact is there, whole, and made from the same: input, settings, pairs,
-    network argument, package versions and source of the step's own module. `force` makes every stage again,
+    network argument, package versions and source code. `force` makes every stage again,
     and overwrites files that no run made.
 
     Raises RecipeError before any work for a recipe that cannot run, OutputError for a folder with files of
@@ -232,11 +235,12 @@ def _identify(name: str, value: Any) -> Any:
 
 
 def _hash_code(module: ModuleType) -> str:
-    """Hash the step's module and all that lies beside and below it: the pieces it is built of."""
+    """Hash the step's module and, of vtopt's own, all that it is built of: this folder, and what feeds and compares."""
     own = Path(inspect.getfile(module))
     total = hashlib.sha256(own.read_bytes())
     if module.__package__ == __package__:
-        for file in sorted(own.parent.rglob("*.py")):
+        harness = own.parents[1] / "benchmarks"
+        for file in (*sorted(own.parent.rglob("*.py")), *(harness / name for name in HARNESS)):
             total.update(file.read_bytes())
     return total.hexdigest()
 

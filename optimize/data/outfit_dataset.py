@@ -59,8 +59,9 @@ class OutfitPairs(Dataset):  # type: ignore[type-arg]
 
     The samples are those of `OutfitDataset` without person and place, pose and agnostic only where the pairs have
     them. They are shuffled anew each time, the other garment is drawn anew, and every other sample without a pose,
-    whose colours tell left from right, is mirrored, by seed and position alone. Where a garment is in the person's picture is not known: judged in its stead is what the
-    agnostic person hides, and all of the picture where there is none.
+    whose colours tell left from right, is mirrored, by seed and position alone. Where a garment is in the person's
+    picture is not known: judged in its stead is what the agnostic person hides, and all of the picture where there is
+    none.
     """
 
     def __init__(self, pairs: Sequence[Pair], seed: int, ends: tuple[int, int] = (0, 0)) -> None:
