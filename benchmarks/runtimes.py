@@ -10,6 +10,7 @@ import numpy as np
 
 from ..optimize.errors import InputError, VtoptError
 from .host import need, take_reason
+from .signal_stack import drop_signal_stack
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -162,6 +163,7 @@ def _load_openvino(path: Path, settings: Settings) -> Loaded:
     core = ov.Core()
     model = core.read_model(path)
     compiled = core.compile_model(model, "CPU", options)
+    drop_signal_stack()
     request = compiled.create_infer_request()
     names = [_name_port(port) for port in compiled.inputs]
     types = [np.dtype(port.get_element_type().to_dtype()) for port in compiled.inputs]
