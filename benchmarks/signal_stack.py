@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Any, ClassVar
 
 __all__ = ["drop_signal_stack"]
 
@@ -14,11 +13,11 @@ SS_DISABLE = 2
 class _Stack(ctypes.Structure):
     """Linux's stack_t."""
 
-    _fields_: ClassVar[list[Any]] = [
+    _fields_ = (
         ("start", ctypes.c_void_p),
         ("flags", ctypes.c_int),
         ("size", ctypes.c_size_t),
-    ]
+    )
 
 
 def drop_signal_stack() -> None:
