@@ -19,7 +19,7 @@ from .artifacts import (
     parse_size,
 )
 from .networks import build_network
-from .training.devices import Precision
+from .training.options import Patience, PrecisionOption, ValidateEvery, ValidationCount, Workers
 from .weights import load_network
 
 __all__ = ["distill_network"]
@@ -62,13 +62,11 @@ def distill_network(
     smooth_weight: Annotated[float, typer.Option(min=0.0, help="Weight of the flows' smoothness.")] = 0.01,
     copy_teacher: Annotated[bool, typer.Option("--copy-teacher", help=_COPY_HELP)] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seeds random weights, the pairs and their order.")] = 0,
-    validate_every: Annotated[int, typer.Option(min=0, help="Steps from one validation to the next; 0: none.")] = 100,
-    validation_count: Annotated[int, typer.Option(min=1, help="How many pairs to validate on.")] = 24,
-    patience: Annotated[int, typer.Option(min=0, help="Stop after so many validations no better; 0: never.")] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: fp32 on a CPU; on a GPU bf16, or fp16 where it has none.")
-    ] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load or draw pairs.")] = 2,
+    validate_every: ValidateEvery = 100,
+    validation_count: ValidationCount = 24,
+    patience: Patience = 0,
+    precision: PrecisionOption = "auto",
+    workers: Workers = 2,
     force: Force = False,
 ) -> Path:
     """Teach a student of person and clothes what a teacher of pose and agnostic person can do.

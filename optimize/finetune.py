@@ -20,7 +20,7 @@ from .artifacts import (
 )
 from .cpu_target import TargetName, resolve_target
 from .errors import UsageError
-from .training.devices import Precision
+from .training.options import Patience, PrecisionOption, ValidateEvery, ValidationCount, Workers
 from .weights import load_network
 
 __all__ = ["finetune_network"]
@@ -63,13 +63,11 @@ def finetune_network(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the pairs, their order and mirroring.")] = 0,
-    validate_every: Annotated[int, typer.Option(min=0, help="Steps from one validation to the next; 0: none.")] = 100,
-    validation_count: Annotated[int, typer.Option(min=1, help="How many pairs to validate on.")] = 24,
-    patience: Annotated[int, typer.Option(min=0, help="Stop after so many validations no better; 0: never.")] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: fp32 on a CPU; on a GPU bf16, or fp16 where it has none.")
-    ] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load or draw pairs.")] = 2,
+    validate_every: ValidateEvery = 100,
+    validation_count: ValidationCount = 24,
+    patience: Patience = 0,
+    precision: PrecisionOption = "auto",
+    workers: Workers = 2,
     network: NetworkName = None,
     force: Force = False,
 ) -> Path:

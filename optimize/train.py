@@ -12,6 +12,7 @@ import typer
 from .artifacts import CheckpointOut, Force, Size, new_output, parse_size
 from .errors import NetworkError, OutputError, UsageError
 from .networks import Network, build_network
+from .training.options import Workers
 
 if TYPE_CHECKING:
     from .training.batches import Stage
@@ -44,7 +45,7 @@ def train_network(
         float, typer.Option(min=0.0, help="Highest rate; warms up, then falls as a cosine.")
     ] = 1e-3,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the first weights and the pairs.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that draw pairs.")] = 2,
+    workers: Workers = 2,
     force: Force = False,
 ) -> Path:
     """Train a network on drawn pairs; run the same command again to go on after an interruption.

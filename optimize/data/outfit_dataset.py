@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from .drawn_dataset import DrawnDataset
+from .shuffling import shuffle_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,11 +73,9 @@ class OutfitPairs(Dataset):  # type: ignore[type-arg]
         return len(self.pairs)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        epoch, index = divmod(position, len(self.pairs))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
-        draw = np.random.default_rng((self.seed, epoch, index))
+        order, place, draw = shuffle_pairs(position, len(self.pairs), self.seed)
         step = int(draw.integers(1, len(self.pairs))) if len(self.pairs) > 1 else 0
-        pair, other = self.pairs[int(order[index])], self.pairs[int(order[(index + step) % len(self.pairs)])]
+        pair, other = self.pairs[int(order[place])], self.pairs[int(order[(place + step) % len(self.pairs)])]
         pictures = {"truth": pair.truth, "clothes": pair.clothes, "worn": other.clothes}
         pictures |= {"pose": pair.pose, "agnostic": pair.agnostic}
         sample = {name: torch.from_numpy(picture) for name, picture in pictures.items() if picture is not None}

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..artifacts import Size
 from ..data.drawn_dataset import DrawnDataset
+from ..data.shuffling import shuffle_pairs
 from ..errors import NetworkError, UsageError
 from ..networks import InputSpec, Network
 
@@ -100,12 +100,9 @@ class PairDataset(Dataset):  # type: ignore[type-arg]
         return len(self.pairs)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        epoch, index = divmod(position, len(self.pairs))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
-        pair = self.pairs[int(order[index])]
-        mirrored = np.random.default_rng((self.seed, epoch, index)).random() < 0.5
-        sample = pair_to_batch(pair, truth=self.truth)
-        mirrored = mirrored and "pose" not in sample
+        order, place, draw = shuffle_pairs(position, len(self.pairs), self.seed)
+        sample = pair_to_batch(self.pairs[int(order[place])], truth=self.truth)
+        mirrored = draw.random() < 0.5 and "pose" not in sample
         return {name: tensor.flip(-1) if mirrored else tensor for name, tensor in sample.items()}
 
 

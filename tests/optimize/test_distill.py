@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_sdafn import SMALL
 
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.distill import distill_network
@@ -17,14 +18,6 @@ from vtopt.optimize.provenance import CONFIG, NETWORK, read_history, read_metada
 from vtopt.optimize.training.tutor_loss import TutorLoss
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 SETTINGS: dict[str, Any] = {
     "size": Size(32, 24),
     "foreground_steps": 1,

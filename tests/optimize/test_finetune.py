@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_sdafn import SMALL
 
 from vtopt.optimize.errors import InputError, NetworkError, OutputError, UsageError, VtoptError
 from vtopt.optimize.finetune import finetune_network
@@ -26,14 +26,6 @@ from vtopt.optimize.training.state import Training
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 
 NAME = "sdafn_plus_tiny"
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 SETTINGS: dict[str, Any] = {
     "coarse_size": (32, 24),
     "coarse_steps": 3,
@@ -89,13 +81,7 @@ def build():
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks as small as these are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _write_weights(path: Path, seed: int, name: str = NAME, config: dict[str, Any] = SMALL) -> Path:

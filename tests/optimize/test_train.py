@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_sdafn import SMALL
 from torch import Tensor
 
 from vtopt.optimize import train
@@ -28,14 +29,6 @@ from vtopt.optimize.training.state import Training
 from vtopt.optimize.weights import load_network
 
 NAME = "sdafn_plus_tiny"
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 SETTINGS: dict[str, Any] = {
     "coarse_size": Size(32, 24),
     "coarse_steps": 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_sdafn import SMALL
 from torch import Tensor
 
 from vtopt.optimize.networks import build_network
@@ -14,15 +15,6 @@ from vtopt.optimize.training.losses import (
     measure_teacher_loss,
     measure_truth_loss,
 )
-
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 
 
 def _make_targets(seed: int = 0, **config: int) -> dict[str, Tensor]:

@@ -6,20 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_sdafn import SMALL
 from torch import Tensor, nn
 
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.networks import InputSpec, Network, build_network
 from vtopt.optimize.training.targets import make_picture, make_targets
-
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 
 
 def _feed(network: Network) -> list[Tensor]:

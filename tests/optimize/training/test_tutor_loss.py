@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_sdafn import SMALL
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -16,14 +17,6 @@ from vtopt.optimize.training.tutor import Exercise, copy_teacher, set_exercise
 from vtopt.optimize.training.tutor_loss import TutorLoss, measure_exercise
 
 SIZE = (32, 24)
-SMALL = {
-    "pyramid_widths": (4, 6),
-    "pyramid_dim": 8,
-    "heads": 2,
-    "mfe_filters": (8, 8),
-    "shallow_hidden": 4,
-    "shallow_dim": 4,
-}
 WEIGHTS = {"look_weight": 0.5, "smooth_weight": 0.01}
 
 
