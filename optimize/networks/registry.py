@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetworkError
+from .spectral_norm import FOLDED, fold_network
 from .widths import PRUNED, resize_module
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "InputSpec", "Network", "build_network"]
 
-Picture = Literal["person", "clothes", "edge", "pose", "agnostic"]
+Picture = Literal[
+    "person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse", "warped_clothes"
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sdafn_plus_5": ("sdafn:build_sdafn_plus", {}),
     "sdafn_plus_tiny": ("sdafn:build_sdafn_plus", _TINY),
     "sdafn_tiny": ("sdafn:build_sdafn", _TINY),
+    "hrviton_tocg": ("hrviton:build_hrviton_tocg", {}),
+    "hrviton_gen": ("hrviton:build_hrviton_gen", {}),
 }
 """Name -> (module:factory inside this package, its settings)."""
 
@@ -83,13 +88,15 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
 
     `name` is a key of `NETWORKS`, or `package.module:factory` for a function that returns a `Network`;
     modules are also looked for in the working folder. `config` overrides the registered settings, for
-    instance with the widths found in a file of weights; those of a pruned network stand under `pruned`.
+    instance with the widths found in a file of weights; those of a pruned network stand under `pruned`, and
+    `spectral_norm_folded` gives weights without their spectral norms.
 
     Raises NetworkError for an unknown name, a factory that cannot be imported, settings that it does not
     take, or a factory that returns something else.
     """
     asked = dict(config or {})
     pruned = asked.pop(PRUNED, None)
+    folded = asked.pop(FOLDED, False)
     with contextlib.nullcontext() if name in NETWORKS else _working_folder_first():
         factory, settings = _find_factory(name)
         try:
@@ -101,6 +108,8 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
             f"network '{name}': the factory returned {type(network).__name__}; "
             "return vtopt.optimize.networks.Network(module=..., inputs=(...))"
         )
+    if folded:
+        network = fold_network(network)
     if pruned:
         resize_module(network.module, pruned)
         network = replace(network, config={**network.config, PRUNED: pruned})

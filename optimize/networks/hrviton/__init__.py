@@ -1,0 +1,13 @@
+"""HR-VITON: where the garment goes and what is where (conditions), and the picture made of that (generator)."""
+
+from .conditions import ConditionConfig, ConditionGenerator, build_hrviton_tocg
+from .generator import GeneratorConfig, ImageGenerator, build_hrviton_gen
+
+__all__ = [
+    "ConditionConfig",
+    "ConditionGenerator",
+    "GeneratorConfig",
+    "ImageGenerator",
+    "build_hrviton_gen",
+    "build_hrviton_tocg",
+]
