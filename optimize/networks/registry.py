@@ -79,6 +79,11 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sdafn_tiny": ("sdafn:build_sdafn", _TINY),
     "hrviton_tocg": ("hrviton:build_hrviton_tocg", {}),
     "hrviton_gen": ("hrviton:build_hrviton_gen", {}),
+    "pfafn": ("pfafn:build_pfafn", {}),
+    "pfafn_aligned": ("pfafn:build_pfafn", {"align_corners": True}),
+    "pfafn_warp": ("pfafn:build_pfafn_warp", {}),
+    "pfafn_warp_aligned": ("pfafn:build_pfafn_warp", {"align_corners": True}),
+    "pfafn_gen": ("pfafn:build_pfafn_gen", {}),
 }
 """Name -> (module:factory inside this package, its settings)."""
 
