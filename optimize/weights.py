@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .artifacts import detect_kind
 from .errors import InputError, NetworkError, OutputError
@@ -68,8 +68,8 @@ def load_network(path: Path, name: str | None = None) -> Network:
     `name` is needed only where the file does not say. A file can only name registered networks: that of
     a user's own, package.module:factory, is imported when the user names it and never because a file does.
 
-    Raises NetworkError when no network is named or the weights do not fit it, InputError when the file
-    cannot be read or holds NaN or infinite values.
+    Raises NetworkError when no network is named, it cannot be built as the file says, or the weights do not fit it;
+    InputError when the file cannot be read or holds NaN or infinite values.
     """
     weights, metadata = load_weights(path, name)
     said = metadata.get(NETWORK)
@@ -78,11 +78,24 @@ def load_network(path: Path, name: str | None = None) -> Network:
         raise NetworkError(f"{path}: does not say which network it belongs to; pass --network NAME")
     if named not in NETWORKS and named != name:
         raise NetworkError(f"{path}: was made for network '{named}'; if you trust it, pass --network {named}")
-    config = json.loads(metadata.get(CONFIG, "{}")) if said == named else {}
-    network = build_network(named, config)
+    try:
+        network = build_network(named, _read_config(metadata) if said == named else {})
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error}") from error
     fit_weights(network, weights, f"{path} as {named}")
     require_finite(weights, path)
     return network
+
+
+def _read_config(metadata: Metadata) -> Mapping[str, Any]:
+    """Return the network's configuration from the header; raises NetworkError where it is none."""
+    try:
+        config = json.loads(metadata.get(CONFIG, "{}"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise NetworkError(f"the configuration in its header is none: {metadata[CONFIG]:.60}; make the file again")
+    return config
 
 
 def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> None:

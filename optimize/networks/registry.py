@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import NetworkError
 from .spectral_norm import FOLDED, fold_network
-from .widths import PRUNED, resize_module
+from .widths import PRUNED, narrow_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +100,7 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
     `spectral_norm_folded` gives weights without their spectral norms.
 
     Raises NetworkError for an unknown name, a factory that cannot be imported, settings that it does not
-    take, or a factory that returns something else.
+    take, a factory that returns something else, or pruned shapes with which the network does not run.
     """
     asked = dict(config or {})
     pruned = asked.pop(PRUNED, None)
@@ -119,8 +119,7 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
     if folded:
         network = fold_network(network)
     if pruned:
-        resize_module(network.module, pruned)
-        network = replace(network, config={**network.config, PRUNED: pruned})
+        network = narrow_network(network, pruned)
     network.module.eval()
     return replace(network, name=name)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import NetworkError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["PRUNED", "find_pruned", "list_shapes", "resize_module"]
+    from .registry import Network
+
+__all__ = ["PRUNED", "find_pruned", "list_shapes", "narrow_network", "resize_module"]
 
 PRUNED = "pruned"
 """The entry of a network's configuration: name in the state dict -> shape, where that is not the factory's."""
@@ -26,6 +30,51 @@ def list_shapes(module: nn.Module) -> dict[str, list[int]]:
 def find_pruned(module: nn.Module, full: Shapes) -> dict[str, list[int]]:
     """Return the shapes of `module` that are not those of the unpruned network, `full`."""
     return {name: shape for name, shape in list_shapes(module).items() if list(full[name]) != shape}
+
+
+def narrow_network(network: Network, shapes: Shapes) -> Network:
+    """Return a freshly built network with its tensors cut to `shapes`, which its configuration keeps; in place.
+
+    Raises NetworkError as `resize_module` does, and where the shapes contradict each other: the network is run on
+    small inputs, and must make what it makes unpruned, (N, C, H, W).
+    """
+    module = network.module.eval()
+    inputs = _make_inputs(network)
+    expected = _list_output_shapes(module, inputs, "the network does not run")
+    resize_module(module, shapes)
+    made = _list_output_shapes(module, inputs, "the pruned shapes contradict each other: the network does not run")
+    if made != expected:
+        raise NetworkError(f"with the pruned shapes the outputs are {made} and not {expected}; prune the network again")
+    return replace(network, config={**network.config, PRUNED: shapes})
+
+
+def _make_inputs(network: Network) -> tuple[Tensor, ...]:
+    """Return small inputs, two pixels wide at the coarsest level, or the network's own where it runs on no other."""
+    import torch
+
+    def make(height: int, width: int) -> tuple[Tensor, ...]:
+        return tuple(torch.zeros(1, spec.channels, height, width) for spec in network.inputs)
+
+    side = 2 * network.multiple_of
+    small = make(side, side)
+    with suppress(NetworkError):
+        _list_output_shapes(network.module, small, "")
+        return small
+    return make(*network.size)
+
+
+def _list_output_shapes(module: nn.Module, inputs: tuple[Tensor, ...], problem: str) -> list[list[int]]:
+    """Run the network and return the shapes of what it makes; raises NetworkError that begins with `problem`."""
+    import torch
+
+    from ..nested import list_tensors
+
+    try:
+        with torch.no_grad():
+            return [list(tensor.shape) for tensor in list_tensors(module(*inputs))]
+    except Exception as error:  # the user's own code, which may raise anything
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise NetworkError(f"{problem} ({reason}); prune the network again") from error
 
 
 def resize_module(module: nn.Module, shapes: Shapes) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nested import list_tensors, map_tensors
 from .lineage import Lineage
-from .nested import list_tensors, map_tensors
 from .stand_ins import StandIns, resize
 from .trials import keeps_channels
 

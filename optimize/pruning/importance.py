@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
-from .nested import list_tensors
+from ..nested import list_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..nested import list_tensors
 from .functions import Functions, name_shapes
 from .layers import CHANNELS_LAST, count_parts, gradients_of, is_plain, list_known_parameters
 from .leaves import Leaf, find_leaves, try_leaf
 from .lineage import Lineage
-from .nested import list_tensors
 from .stand_ins import StandIns, resize
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .nested import list_tensors, map_tensors
+from ..nested import list_tensors, map_tensors
 
 __all__ = ["halve_shape", "keeps_apart", "keeps_channels", "shrinks"]
 

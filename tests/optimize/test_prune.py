@@ -216,7 +216,27 @@ def test_a_header_with_absurd_shapes_is_refused(shapes: Any, pruned: Path, tmp_p
     config = json.loads(header[CONFIG]) | {PRUNED: shapes}
     path = tmp_path / "crafted.safetensors"
     save_file(load_file(pruned), path, metadata={**header, CONFIG: json.dumps(config)})
-    with pytest.raises(NetworkError, match=r"fit the network|are no shapes"):
+    with pytest.raises(NetworkError, match=r"crafted.safetensors: .*(fit the network|are no shapes)"):
+        load_network(path)
+
+
+def test_a_header_whose_shapes_contradict_each_other_is_refused(pruned: Path, tmp_path: Path) -> None:
+    header, tensors = read_metadata(pruned), load_file(pruned)
+    config = json.loads(header[CONFIG])
+    name = "dafnet.lights_decoder.0.weight"
+    tensors[name] = tensors[name][:1].clone()
+    config[PRUNED][name] = list(tensors[name].shape)
+    path = tmp_path / "crafted.safetensors"
+    save_file(tensors, path, metadata={**header, CONFIG: json.dumps(config)})
+    with pytest.raises(NetworkError, match=r"crafted.safetensors: the pruned shapes contradict each other"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("config", ["", "{", "5", "null", "[]"])
+def test_a_header_without_a_configuration_is_refused(config: str, pruned: Path, tmp_path: Path) -> None:
+    path = tmp_path / "crafted.safetensors"
+    save_file(load_file(pruned), path, metadata={**read_metadata(pruned), CONFIG: config})
+    with pytest.raises(NetworkError, match=r"crafted.safetensors: the configuration in its header is none"):
         load_network(path)
 
 

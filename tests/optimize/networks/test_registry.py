@@ -57,7 +57,7 @@ def test_every_registered_network_builds_in_evaluation_mode(name: str) -> None:
     assert network.name == name
     assert not any(module.training for module in network.module.modules())
     assert all(side % network.multiple_of == 0 for side in network.size)
-    assert network.outputs == ("tryon",)
+    assert len({*network.outputs}) == len(network.outputs) > 0
 
 
 def test_settings_override_the_registered_ones() -> None:

@@ -91,7 +91,27 @@ def test_pruned_shapes_that_are_no_shapes(pruned: Any) -> None:
         build_network("sdafn_plus_tiny", {PRUNED: pruned})
 
 
+HEAD = "dafnet.lights_decoder"
+NARROWER = {f"{HEAD}.0.weight": [8, 16, 1, 1], f"{HEAD}.0.bias": [8], f"{HEAD}.2.weight": [3, 8, 3, 3]}
+
+
 def test_build_network_keeps_the_shapes_in_its_configuration() -> None:
-    name = "dafnet.lights_decoder.0.weight"
-    assert build_network("sdafn_plus_tiny", {PRUNED: {name: [8, 16, 1, 1]}}).config[PRUNED] == {name: [8, 16, 1, 1]}
+    assert build_network("sdafn_plus_tiny", {PRUNED: NARROWER}).config[PRUNED] == NARROWER
     assert PRUNED not in build_network("sdafn_plus_tiny").config
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        pytest.param({f"{HEAD}.0.bias": [8]}, "contradict each other: .* not run .RuntimeError", id="weight and bias"),
+        pytest.param({f"{HEAD}.2.weight": [3, 8, 3, 3]}, "contradict each other", id="a layer and the next"),
+        pytest.param(
+            {f"{HEAD}.2.weight": [2, 16, 3, 3], f"{HEAD}.2.bias": [2]},
+            r"outputs are \[\[1, 2, 32, 32\]\] and not \[\[1, 3, 32, 32\]\]",
+            id="a picture without blue",
+        ),
+    ],
+)
+def test_pruned_shapes_that_contradict_each_other(shapes: Any, message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        build_network("sdafn_plus_tiny", {PRUNED: shapes})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +10,6 @@ from vtopt.optimize.artifacts import Size
 from vtopt.optimize.export import make_example
 from vtopt.optimize.networks import InputSpec, Network, build_network
 from vtopt.optimize.pruning.leaves import Leaf, find_leaves, try_leaf
-from vtopt.optimize.pruning.nested import list_tensors, map_tensors
 from vtopt.optimize.pruning.tracing import Traced, trace_network
 from vtopt.optimize.pruning.trials import halve_shape, keeps_apart, shrinks
 
@@ -180,12 +176,6 @@ def test_find_leaves_takes_the_outermost_modules_without_weights(build) -> None:
     assert list(find_leaves(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1)))) == []
 
 
-@dataclass(slots=True)
-class _Slotted:
-    picture: Tensor
-    others: list[Tensor]
-
-
 FEATURES = torch.randn(2, 8, 5, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -234,13 +224,3 @@ def test_shrinks() -> None:
     assert shrinks(lambda values: [values[0] + values[1]], [FEATURES, FEATURES], half)
     assert not shrinks(lambda values: [values[0] + FEATURES], [FEATURES], half)
     assert not shrinks(lambda values: [values[0].sum(1, keepdim=True)], [FEATURES], half)
-
-
-def test_nested_tensors_are_found_and_changed_in_their_places() -> None:
-    value: Any = {"a": [FEATURES, 3], "b": (FEATURES, {"c": FEATURES}), "d": FEATURES.max(1), "e": slice(2)}
-    assert len(list_tensors(value)) == 5
-    changed = map_tensors(value, lambda tensor: tensor.double())
-    assert {tensor.dtype for tensor in list_tensors(changed)} == {torch.float64}
-    assert len(list_tensors(_Slotted(FEATURES, [FEATURES]))) == 2
-    assert list_tensors(_Slotted) == []
-    assert changed["a"][1] == 3 and type(changed["d"]) is type(value["d"])
