@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .artifacts import detect_kind
 from .errors import InputError, NetworkError, OutputError
@@ -79,23 +79,12 @@ def load_network(path: Path, name: str | None = None) -> Network:
     if named not in NETWORKS and named != name:
         raise NetworkError(f"{path}: was made for network '{named}'; if you trust it, pass --network {named}")
     try:
-        network = build_network(named, _read_config(metadata) if said == named else {})
+        network = build_network(named, json.loads(metadata.get(CONFIG, "{}")) if said == named else {})
     except NetworkError as error:
         raise NetworkError(f"{path}: {error}") from error
     fit_weights(network, weights, f"{path} as {named}")
     require_finite(weights, path)
     return network
-
-
-def _read_config(metadata: Metadata) -> Mapping[str, Any]:
-    """Return the network's configuration from the header; raises NetworkError where it is none."""
-    try:
-        config = json.loads(metadata.get(CONFIG, "{}"))
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise NetworkError(f"the configuration in its header is none: {metadata[CONFIG]:.60}; make the file again")
-    return config
 
 
 def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> None:

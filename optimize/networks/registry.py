@@ -46,7 +46,7 @@ class InputSpec:
 class Network:
     """A built network with what vtopt must know of it; the first output is the try-on picture.
 
-    `parts` names what is pruned by a ratio of its own: part -> the modules that it is made of, by their beginnings.
+    `parts` names what can be pruned by a ratio of its own: part -> the modules that it is made of, by their names.
     """
 
     module: nn.Module
@@ -118,7 +118,7 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
         )
     if folded:
         network = fold_network(network)
-    if pruned:
+    if pruned is not None:
         network = narrow_network(network, pruned)
     network.module.eval()
     return replace(network, name=name)

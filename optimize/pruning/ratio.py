@@ -77,7 +77,9 @@ def parse_count(text: str) -> int:
 def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
     """Return module -> ratio, for the parts that the network declares and for modules by name; "" is all others.
 
-    Raises UsageError for a part that is neither.
+    Where one module lies in another, `find_ratio` takes the inner one's ratio.
+
+    Raises UsageError for a part that is neither, and for a module that two of the parts are made of.
     """
     resolved: dict[str, float] = {}
     names = [name for name, _ in network.module.named_modules() if name]
@@ -87,6 +89,8 @@ def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
             if not any(_lies_in(name, start) for name in names):
                 known = [*network.parts, *dict.fromkeys(name.partition(".")[0] for name in names)]
                 raise UsageError(f"prune: the network has no part '{part}'; it has {', '.join(known)}")
+            if start in resolved:
+                raise UsageError(f"prune: '{start}' lies in part '{part}' and in another of --ratio; name it in one")
             resolved[start] = share
     return resolved
 

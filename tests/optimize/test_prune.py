@@ -232,14 +232,6 @@ def test_a_header_whose_shapes_contradict_each_other_is_refused(pruned: Path, tm
         load_network(path)
 
 
-@pytest.mark.parametrize("config", ["", "{", "5", "null", "[]"])
-def test_a_header_without_a_configuration_is_refused(config: str, pruned: Path, tmp_path: Path) -> None:
-    path = tmp_path / "crafted.safetensors"
-    save_file(load_file(pruned), path, metadata={**read_metadata(pruned), CONFIG: config})
-    with pytest.raises(NetworkError, match=r"crafted.safetensors: the configuration in its header is none"):
-        load_network(path)
-
-
 def test_later_steps_take_pruned_weights(pruned: Path, tmp_path: Path, drawn_without_truth: Path) -> None:
     folders = {"--person": "test_img", "--clothes": "test_clothes"}
     pictures = [

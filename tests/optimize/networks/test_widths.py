@@ -85,7 +85,7 @@ def test_resize_module_refuses(name, shape) -> None:
     assert list_shapes(module) == before
 
 
-@pytest.mark.parametrize("pruned", [5, "text", ["0.weight"], [["0.weight", [1]]]])
+@pytest.mark.parametrize("pruned", [0, 5, "", "text", [], ["0.weight"], [["0.weight", [1]]]])
 def test_pruned_shapes_that_are_no_shapes(pruned: Any) -> None:
     with pytest.raises(NetworkError, match="are no shapes"):
         build_network("sdafn_plus_tiny", {PRUNED: pruned})

@@ -82,3 +82,16 @@ def test_resolve_ratio_refuses_an_unknown_part(build) -> None:
     network = replace(build("unet"), parts={"encoder": ("down",)})
     with pytest.raises(UsageError, match="has no part 'head'; it has encoder, down, up, last"):
         resolve_ratio(parse_ratio("head=0.4"), network)
+
+
+@pytest.mark.parametrize("text", ["encoder=0.4,up.0=0.2", "up.0=0.2,encoder=0.4", "encoder=0.4,decoder=0.2"])
+def test_resolve_ratio_refuses_two_ratios_for_a_module(text, build) -> None:
+    network = replace(build("unet"), parts={"encoder": ("down", "up.0"), "decoder": ("up.0", "up.1")})
+    with pytest.raises(UsageError, match=r"'up\.0' lies in part '.*' and in another"):
+        resolve_ratio(parse_ratio(text), network)
+
+
+def test_resolve_ratio_takes_modules_that_lie_in_others(build) -> None:
+    network = replace(build("unet"), parts={"decoder": ("up",), "start": ("up.0",)})
+    resolved = resolve_ratio(parse_ratio("start=0.2,decoder=0.4"), network)
+    assert (find_ratio("up.0.conv", resolved), find_ratio("up.1.conv", resolved)) == (0.2, 0.4)
