@@ -16,8 +16,8 @@ __all__ = ["Int8Conv2d", "RoundedTensor", "find_ends", "round_weight"]
 
 LEVELS = 255
 RATE = 10
-"""How much faster than weights the logarithms of ranges learn, as in Jain et al., "Trained Quantization Thresholds",
-MLSys 2020 (arXiv:1903.08066)."""
+"""How much faster than weights ranges learn, by our choice. What learns is their logarithm, as in Jain et al., "Trained
+Quantization Thresholds", MLSys 2020 (arXiv:1903.08066)."""
 SMALLEST_STEP = 1e-35
 """As in the files: below it float32 runs out."""
 
@@ -30,6 +30,8 @@ class RoundedTensor(nn.Module):
     """
 
     calibrated: Tensor
+    adam_epsilon = 1e-12
+    """Gradients are divided by the root of 255 times the numbers rounded: many are below 1e-8, which is Adam's own."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()

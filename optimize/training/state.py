@@ -48,12 +48,25 @@ class Training:
 
 
 def start_training(module: nn.Module, learning_rate: float, device: Any) -> Training:
-    """Return a training at step 0: AdamW, and the weights as their own average. Moves `module` to `device`."""
+    """Return a training at step 0: AdamW, and the weights as their own average. Moves `module` to `device`.
+
+    Parameters of a submodule that has an `adam_epsilon` learn with that, the others with AdamW's own.
+    """
     import torch
 
     module.to(device).train()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(_group_parameters(module), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     return Training(module, optimizer, {name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
+
+
+def _group_parameters(module: nn.Module) -> list[dict[str, Any]]:
+    """Return the groups of the optimizer: one for each epsilon, with parameters in the order of the module."""
+    parts = dict(module.named_modules())
+    groups: dict[float | None, list[Tensor]] = {}
+    for name, parameter in module.named_parameters():
+        epsilon = getattr(parts[name.rpartition(".")[0]], "adam_epsilon", None)
+        groups.setdefault(epsilon, []).append(parameter)
+    return [{"params": each} | ({} if epsilon is None else {"eps": epsilon}) for epsilon, each in groups.items()]
 
 
 @contextmanager

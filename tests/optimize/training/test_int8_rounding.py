@@ -11,6 +11,7 @@ from vtopt.optimize.cpu_target import TARGETS
 from vtopt.optimize.int8.qdq import make_grid, quantize_weight
 from vtopt.optimize.int8.ranges import Range
 from vtopt.optimize.training.int8_rounding import RoundedTensor, round_weight
+from vtopt.optimize.training.state import start_training
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,20 @@ def test_a_range_learns_to_lose_less(ends: tuple[float, float], spread: float) -
         optimizer.step()
         errors.append(float(error.detach()))
     assert errors[-1] < errors[0] / 2
+
+
+def test_small_gradients_move_a_range_as_far_as_large_ones() -> None:
+    numbers = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    moved = []
+    for factor in (1, 1e-3):
+        rounded = RoundedTensor(-9, 9)
+        training = start_training(rounded, 0.002, "cpu")
+        (factor * F.mse_loss(rounded(numbers), numbers)).backward()
+        assert rounded.growth.grad is not None
+        assert (rounded.growth.grad.abs() < 1e-8).all() == (factor < 1)
+        training.optimizer.step()
+        moved.append(rounded.growth.detach())
+    assert torch.allclose(*moved, rtol=0.01)
 
 
 def test_an_end_at_zero_stays_there() -> None:

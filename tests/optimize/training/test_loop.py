@@ -103,6 +103,15 @@ def test_the_average_is_held_and_given_back() -> None:
     assert (module[0].training, module[1].training) == (True, False)
 
 
+def test_parts_may_have_an_epsilon_of_their_own() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), _Distance(), nn.Linear(2, 2))
+    module[1].adam_epsilon = 1e-12  # type: ignore[assignment]
+    groups = start_training(module, 0.1, "cpu").optimizer.param_groups
+    assert [(group["eps"], len(group["params"]), group["lr"]) for group in groups] == [(1e-8, 4, 0.1), (1e-12, 1, 0.1)]
+    assert groups[1]["params"][0] is module[1].weight
+    assert groups[0]["weight_decay"] == groups[1]["weight_decay"]
+
+
 def test_what_is_random_in_a_network_depends_on_seed_and_step_alone() -> None:
     weights = []
     for seed in (0, 0, 1):
