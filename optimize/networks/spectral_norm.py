@@ -40,11 +40,15 @@ def fold_spectral_norm(module: nn.Module) -> list[str]:
 
 
 def _fold_hooks(layer: nn.Module) -> int:
-    from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm, SpectralNormLoadStateDictPreHook, remove_spectral_norm
 
     hooks = [hook for hook in layer._forward_pre_hooks.values() if isinstance(hook, SpectralNorm)]
     for hook in hooks:
         remove_spectral_norm(layer, hook.name)
+    # Torch forgets the one that asks for weight_orig when weights are loaded: it is wrapped.
+    for key, hook in list(layer._load_state_dict_pre_hooks.items()):
+        if isinstance(getattr(hook, "hook", hook), SpectralNormLoadStateDictPreHook):
+            del layer._load_state_dict_pre_hooks[key]
     return len(hooks)
 
 

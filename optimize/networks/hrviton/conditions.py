@@ -8,6 +8,7 @@ and the person's. Module names are those of the public code, so its checkpoints 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -26,14 +27,15 @@ PARTS = {
     "decoder": ("conv", "SegDecoder", "out_layer"),
 }
 
+LEVELS = (1, 2, 4, 4, 4)
+"""Channels of each level, finest first, in units of the width."""
+
 
 @dataclass(frozen=True)
 class ConditionConfig:
     """Every width of the network; the defaults are the published ones."""
 
     width: int = 96
-    level_widths: tuple[int, ...] = (1, 2, 4, 4, 4)
-    """Channels of each level, finest first, in units of `width`."""
     garment_channels: int = 4
     classes: int = 13
     body_channels: int = 3
@@ -41,7 +43,7 @@ class ConditionConfig:
     @property
     def multiple_of(self) -> int:
         """Height and width must be divisible by this, one halving per level."""
-        return 2 ** len(self.level_widths)
+        return 2 ** len(LEVELS)
 
 
 class Conditions(NamedTuple):
@@ -77,18 +79,10 @@ def _make_same(in_channels: int, channels: int) -> _ResidualBlock:
     return _ResidualBlock(nn.Conv2d(in_channels, channels, 1), channels)
 
 
-class _PointwiseDouble(nn.Sequential):
-    """Twice the size, then a 1x1 convolution: the two commute, and this way round it costs a quarter."""
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__(nn.Identity(), nn.Conv2d(in_channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _double(super().forward(x))
-
-
 def _make_up(in_channels: int, channels: int) -> _ResidualBlock:
-    return _ResidualBlock(_PointwiseDouble(in_channels, channels), channels)
+    """Twice the size, by a resize and a 1x1 convolution: the two commute, and this way round it costs a quarter."""
+    layers = {"1": nn.Conv2d(in_channels, channels, 1), "2": nn.Upsample(scale_factor=2.0, mode="bilinear")}
+    return _ResidualBlock(nn.Sequential(OrderedDict(layers)), channels)
 
 
 def _make_encoder(in_channels: int, widths: list[int]) -> nn.ModuleList:
@@ -109,7 +103,7 @@ class ConditionGenerator(nn.Module):
 
     def __init__(self, config: ConditionConfig) -> None:
         super().__init__()
-        widths = [config.width * units for units in config.level_widths]
+        widths = [config.width * units for units in LEVELS]
         dim, finer = widths[-1], widths[-2::-1]
         person_channels = config.classes + config.body_channels
         self.ClothEncoder = _make_encoder(config.garment_channels, widths)
@@ -145,7 +139,7 @@ class ConditionGenerator(nn.Module):
 
         `input1` (N, 4, H, W) is the garment in [-1, 1] and its mask of 0 and 1; `input2` (N, 16, H, W) is the
         person's segmentation without the garment, one of 13 classes per pixel, and its DensePose picture in
-        [-1, 1]. H and W must be divisible by 2 ** levels. The flow is (N, H / 2, W / 2, 2), in pixels of that
+        [-1, 1]. H and W must be divisible by 32. The flow is (N, H / 2, W / 2, 2), in pixels of that
         size, x before y.
         """
         garment, segmentation, flow = self.estimate(input1, input2)

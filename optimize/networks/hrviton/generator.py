@@ -28,11 +28,13 @@ FEATURES = 16
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Every width of the network; the defaults are the published ones, for 1024x768."""
+    """Every width of the network; the defaults are the published ones."""
 
     width: int = 64
     picture_channels: int = 9
     classes: int = 7
+    size: tuple[int, int] = (1024, 768)
+    """Height and width to export at, where none are asked for."""
     noise_seed: int | None = None
     """Seeds the noise of the normalisations; none is added without."""
 
@@ -80,14 +82,14 @@ def _take_nearest(x: Tensor, step: int) -> Tensor:
 
 def build_hrviton_gen(**settings: Any) -> Network:
     """Return the image generator; `settings` are fields of `GeneratorConfig`."""
-    config = GeneratorConfig(**settings)
+    config = GeneratorConfig(**{**settings, "size": tuple(settings.get("size", GeneratorConfig.size))})
     return Network(
         module=ImageGenerator(config),
         inputs=(
             InputSpec("x", config.picture_channels, picture=("agnostic", "densepose", "warped_clothes")),
             InputSpec("seg", config.classes, picture="parse"),
         ),
-        size=(1024, 768),
+        size=config.size,
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts={
