@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "InputSpec", "Network", "build_network"]
 
-Picture = Literal[
-    "person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse", "warped_clothes"
-]
+Picture = Literal["person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "completion": ("completion:build_completion", {}),
     "completion_shape": ("completion:build_completion_shape", {}),
     "completion_texture": ("completion:build_completion_texture", {}),
+    "hrviton": ("hrviton:build_hrviton", {}),
     "hrviton_tocg": ("hrviton:build_hrviton_tocg", {}),
     "hrviton_gen": ("hrviton:build_hrviton_gen", {}),
     "pfafn": ("pfafn:build_pfafn", {}),

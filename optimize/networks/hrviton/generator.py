@@ -22,6 +22,11 @@ __all__ = ["GeneratorConfig", "ImageGenerator", "build_hrviton_gen"]
 BLOCKS = {"head_0": 16, "G_middle_0": 16, "G_middle_1": 16, "up_0": 8, "up_1": 4, "up_2": 2, "up_3": 1, "up_4": 0.5}
 """Name of a block, coarsest first -> its channels in units of the width."""
 
+PARTS = {
+    "middle": ("head_0", "G_middle_0", "G_middle_1"),
+    "decoder": tuple(name for name in BLOCKS if name.startswith("up_")),
+}
+
 FEATURES = 16
 """Channels that the pictures are given at every size but the coarsest."""
 
@@ -86,14 +91,11 @@ def build_hrviton_gen(**settings: Any) -> Network:
     return Network(
         module=ImageGenerator(config),
         inputs=(
-            InputSpec("x", config.picture_channels, picture=("agnostic", "densepose", "warped_clothes")),
+            InputSpec("x", config.picture_channels, picture=("agnostic", "densepose", "clothes")),
             InputSpec("seg", config.classes, picture="parse"),
         ),
         size=config.size,
         multiple_of=config.multiple_of,
         config=asdict(config),
-        parts={
-            "encoder": ("head_0", "G_middle_0", "G_middle_1"),
-            "decoder": tuple(name for name in BLOCKS if name.startswith("up_")),
-        },
+        parts=PARTS,
     )
