@@ -25,7 +25,16 @@ from .registry import InputSpec, Network
 from .res_unet import build_res_unet
 from .warping import offsets_to_grids, sample_border
 
-__all__ = ["Pfafn", "PfafnGenerator", "PfafnWarp", "WarpConfig", "build_pfafn", "build_pfafn_gen", "build_pfafn_warp"]
+__all__ = [
+    "Pfafn",
+    "PfafnGenerator",
+    "PfafnWarp",
+    "WarpConfig",
+    "build_pfafn",
+    "build_pfafn_gen",
+    "build_pfafn_warp",
+    "compose_picture",
+]
 
 LEAKY_SLOPE = 0.1
 RADIUS = 3
@@ -175,8 +184,13 @@ class PfafnGenerator(nn.Module):
         edge (N, 1, H, W) of 0 to 1, the warped garment itself is seen.
         """
         raw = self.model(torch.cat([person, warped_clothes, warped_edge], 1))
-        rendered, mask = raw[:, :3].tanh(), raw[:, 3:].sigmoid() * warped_edge
-        return warped_clothes * mask + rendered * (1 - mask), raw
+        return compose_picture(raw, warped_clothes, warped_edge), raw
+
+
+def compose_picture(raw: Tensor, warped_clothes: Tensor, warped_edge: Tensor) -> Tensor:
+    """Return the try-on picture (N, 3, H, W) of the generator's U-Net output and what it was given."""
+    rendered, mask = raw[:, :3].tanh(), raw[:, 3:].sigmoid() * warped_edge
+    return warped_clothes * mask + rendered * (1 - mask)
 
 
 class Pfafn(nn.Module):
