@@ -160,7 +160,8 @@ def warp_by_flow(features: Tensor, flow: Tensor) -> Tensor:
 
 def resize_flow(flow: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """Bring a flow (N, 2, h, w) to another size, and to pixels of that size."""
-    ratios = [(new - 1) / (old - 1) for new, old in zip(reversed(size), reversed(flow.shape[2:]), strict=True)]
+    sides = zip(reversed(size), reversed(flow.shape[2:]), strict=True)
+    ratios = [(new - 1) / max(old - 1, 1) for new, old in sides]
     scale = torch.tensor(ratios, dtype=flow.dtype, device=flow.device).view(1, 2, 1, 1)
     return F.interpolate(flow * scale, size=tuple(size), mode="bilinear", align_corners=False)
 
