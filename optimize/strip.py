@@ -41,8 +41,8 @@ def strip_checkpoint(
     """
     chosen = select_weights(read_checkpoint(source), source, key=key, network=network)
     require_finite(chosen.weights, source)
-    header = _make_header({**read_metadata(source), **chosen.metadata}, chosen.weights, network, source)
-    notices = chosen.notices
+    header, notice = _make_header({**read_metadata(source), **chosen.metadata}, chosen.weights, network, source)
+    notices = (*chosen.notices, notice) if notice else chosen.notices
     if NETWORK not in header:
         notices += ("the network is not known: pass --network now, or to later steps",)
     header = add_record(
@@ -59,15 +59,17 @@ def strip_checkpoint(
     return output
 
 
-def _make_header(said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path) -> Metadata:
-    """Describe the network, once the weights fit it; a file is believed about registered networks only."""
+def _make_header(
+    said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path
+) -> tuple[Metadata, str]:
+    """Describe the network, once the weights fit it, and return its notice; registered ones alone are believed."""
     header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
     named = network or said.get(NETWORK, "")
     if named not in NETWORKS and named != network:
-        return header
+        return header, ""
     built = build_network(named, json.loads(said.get(CONFIG, "{}")) if said.get(NETWORK) == named else {})
     fit_weights(built, weights, f"{source} as {named}")
-    return header | describe_network(named, built)
+    return header | describe_network(named, built), built.notice
 
 
 def _compare(weights: Mapping[str, Tensor], draft: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,9 @@ def _sort_header(path: Path) -> None:
 def load_network(path: Path, name: str | None = None) -> Network:
     """Return the network of a file of weights or a checkpoint, loaded, float32, in evaluation mode.
 
-    `name` is needed only where the file does not say. A file can only name registered networks: that of
-    a user's own, package.module:factory, is imported when the user names it and never because a file does.
+    `name` is needed only where the file does not say; what a network then has to say of settings that nobody chose
+    is said once. A file can only name registered networks: that of a user's own, package.module:factory, is imported
+    when the user names it and never because a file does.
 
     Raises NetworkError when no network is named, it cannot be built as the file says, or the weights do not fit it;
     InputError when the file cannot be read or holds NaN or infinite values.
@@ -84,7 +86,16 @@ def load_network(path: Path, name: str | None = None) -> Network:
         raise NetworkError(f"{path}: {error}") from error
     fit_weights(network, weights, f"{path} as {named}")
     require_finite(weights, path)
+    if network.notice:
+        _announce(f"{path} as {named}: {network.notice}")
     return network
+
+
+@cache
+def _announce(notice: str) -> None:
+    from .console import print_notice
+
+    print_notice(notice)
 
 
 def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> None:

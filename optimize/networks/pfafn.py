@@ -48,6 +48,8 @@ WARP_PARTS = {
 }
 GENERATOR_PARTS = {"generator": ("model",)}
 
+ASSUMED = "align_corners was not chosen: False is taken; the published weights need True, choose --network {}_aligned"
+
 
 @dataclass(frozen=True)
 class WarpConfig:
@@ -213,7 +215,7 @@ class Pfafn(nn.Module):
 
 
 def build_pfafn_warp(**settings: Any) -> Network:
-    """Return PF-AFN's warp; `settings` are fields of `WarpConfig`."""
+    """Return PF-AFN's warp; `settings` are fields of `WarpConfig`, of which align_corners should be chosen."""
     config = _make_config(settings)
     return Network(
         module=PfafnWarp(config),
@@ -222,6 +224,7 @@ def build_pfafn_warp(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=WARP_PARTS,
+        notice=_find_notice("pfafn_warp", settings),
     )
 
 
@@ -243,7 +246,7 @@ def build_pfafn_gen(generator_widths: Sequence[int] = GENERATOR_WIDTHS) -> Netwo
 
 
 def build_pfafn(generator_widths: Sequence[int] = GENERATOR_WIDTHS, **settings: Any) -> Network:
-    """Return PF-AFN as one network; `settings` are fields of `WarpConfig`.
+    """Return PF-AFN as one network; `settings` are fields of `WarpConfig`, of which align_corners should be chosen.
 
     In its state dict the names of the warp begin with `warp.`, those of the generator with `generator.`.
     """
@@ -255,7 +258,12 @@ def build_pfafn(generator_widths: Sequence[int] = GENERATOR_WIDTHS, **settings: 
         multiple_of=max(config.multiple_of, 2 ** len(widths)),
         config={**asdict(config), "generator_widths": widths},
         parts=_prefix("warp", WARP_PARTS) | _prefix("generator", GENERATOR_PARTS),
+        notice=_find_notice("pfafn", settings),
     )
+
+
+def _find_notice(name: str, settings: dict[str, Any]) -> str:
+    return "" if "align_corners" in settings else ASSUMED.format(name)
 
 
 def _prefix(name: str, parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

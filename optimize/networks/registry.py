@@ -55,6 +55,8 @@ class Network:
     config: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notice: str = ""
+    """What is to be known of weights that do not say with which settings they were trained."""
 
 
 _SDAFN_WIDTHS = (64, 128, 256, 256, 256)

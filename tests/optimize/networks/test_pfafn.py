@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtopt.optimize.errors import NetworkError
-from vtopt.optimize.networks import build_network, pfafn, warping
+from vtopt.optimize.networks import NETWORKS, build_network, pfafn, warping
 from vtopt.optimize.networks.correlation import correlate_slices
 from vtopt.optimize.networks.pfafn import Pfafn, PfafnGenerator, PfafnWarp
+from vtopt.optimize.provenance import read_history
+from vtopt.optimize.strip import strip_checkpoint
+from vtopt.optimize.weights import load_network
 
 WARP = {"pyramid_widths": (6, 8, 10), "pyramid_dim": 12, "flow_filters": (8, 6, 4)}
 GENERATOR = {"generator_widths": (6, 8, 10)}
@@ -222,6 +226,31 @@ def test_a_config_from_a_file_builds_the_same_network_again() -> None:
     again = build_network("pfafn", network.config)
     assert again.config == network.config and again.module.warp.align_corners
     assert again.module.state_dict().keys() == network.module.state_dict().keys()
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights of a small warp, which do not say what they are, while the registered ones are as small."""
+    for name, settings in (("pfafn_warp", WARP), ("pfafn_warp_aligned", WARP | {"align_corners": True})):
+        monkeypatch.setitem(cast(dict, NETWORKS), name, ("pfafn:build_pfafn_warp", settings))
+    path = tmp_path / "warp.pth"
+    torch.save(build_network("pfafn_warp").module.state_dict(), path)
+    return path
+
+
+def test_align_corners_that_nobody_chose_is_said(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = load_network(checkpoint, "pfafn_warp")
+    assert not network.config["align_corners"]
+    assert "choose --network pfafn_warp_aligned" in capsys.readouterr().err
+    (record,) = read_history(strip_checkpoint(checkpoint, checkpoint.with_suffix(".safetensors"), network="pfafn_warp"))
+    assert "choose --network pfafn_warp_aligned" in record.notices[-1]
+
+
+def test_a_chosen_align_corners_is_not_spoken_of(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load_network(checkpoint, "pfafn_warp_aligned").config["align_corners"]
+    stripped = strip_checkpoint(checkpoint, checkpoint.with_suffix(".safetensors"), network="pfafn_warp")
+    load_network(stripped)
+    assert "align_corners" not in capsys.readouterr().err
 
 
 def test_an_unknown_setting_is_refused() -> None:
