@@ -120,7 +120,17 @@ def test_pruned_weights_are_pruned_again(pruned: Path, weights: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "which", ["unet", "inline_flow_warp", "squeeze_excite_linear", "depthwise", "flattened", "two_outputs", "own_size"]
+    "which",
+    [
+        "unet",
+        "inline_flow_warp",
+        "squeeze_excite_linear",
+        "spectral_norm_hook",
+        "depthwise",
+        "flattened",
+        "two_outputs",
+        "own_size",
+    ],
 )
 def test_a_users_own_network(which: str, own_weights: Callable[[str], Path], tmp_path: Path) -> None:
     source, output = own_weights(which), tmp_path / "out.safetensors"
@@ -131,6 +141,16 @@ def test_a_users_own_network(which: str, own_weights: Callable[[str], Path], tmp
     before, after = load_network(source, FACTORY), load_network(output, FACTORY)
     assert count_network(after)["parameters"] < count_network(before)["parameters"]
     assert count_network(after)["gflops"] < count_network(before)["gflops"]
+
+
+def test_spectral_norms_are_folded(own_weights: Callable[[str], Path], tmp_path: Path) -> None:
+    source, output = own_weights("spectral_norm_hook"), tmp_path / "out.safetensors"
+    prune_network(source, output, network=FACTORY, **HALF)
+    assert not any("weight_" in name for name in load_file(output))
+    widths = [
+        layer.out_channels for layer in load_network(output, FACTORY).module.modules() if hasattr(layer, "out_channels")
+    ]
+    assert widths == [8, 8, 8, 4, 3]
 
 
 @pytest.mark.parametrize("which", ["one_convolution", "nothing"])
