@@ -29,6 +29,8 @@ LEARNING_RATE = 1e-3
 INT8_LEARNING_RATE = 5e-4
 """Half of that which brings pruned networks back: these weights are good already."""
 
+UNTRAINED_NOTICE = "not trained for int8, as in the network they are no Conv2d, or not the same in every call: {}"
+
 _TEACHER_HELP = "The original network, whose pictures, flows and features are the targets."
 
 
@@ -94,14 +96,18 @@ def finetune_network(
 
     check_settings(int8=int8, target=target)
     refuse_output(output, force=force)
-    student = load_network(source, network)
+    origin = load_network(source, network)
     original = load_network(teacher, network) if teacher else None
-    cpu, notices = resolve_target(target or "auto") if int8 else (None, ())
+    cpu, said = resolve_target(target or "auto") if int8 else (None, ())
+    student, notices, counts = origin, list(said), {}
     if cpu:
         from .training.int8 import open_calibration, prepare_int8_training
 
-        calibration = open_calibration(student, pairs, size or Size(*student.size))
-        student = prepare_int8_training(student, calibration, cpu)
+        calibration = open_calibration(origin, pairs, size or Size(*origin.size), notices)
+        student, untrained = prepare_int8_training(origin, calibration, cpu)
+        counts = {"convolutions_untrained": len(untrained)}
+        if untrained:
+            notices.append(UNTRAINED_NOTICE.format(", ".join(untrained)))
     rate = (INT8_LEARNING_RATE if int8 else LEARNING_RATE) if learning_rate is None else learning_rate
     request = Recovery(
         steps=steps,
@@ -118,9 +124,10 @@ def finetune_network(
         patience=patience,
         precision=precision,
         workers=workers,
+        target=cpu and cpu.name,
     )
     progress_file = output.with_suffix(".training.pth")
-    figures = recover(student, original, request, progress_file, force=force)
+    figures = recover(student, original, request, progress_file, origin=origin, notices=notices, force=force)
     settings = {
         "teacher": teacher and teacher.name,
         "pairs": pairs and pairs.name,
@@ -146,6 +153,7 @@ def finetune_network(
 
         weights, ranges = split_int8_state(student.module.state_dict(), cpu)
         entries = ranges.to_entries()
+        counts = {"convolutions_trained": len(ranges.modules), **counts}
     write_outcome(
         student,
         output,
@@ -153,8 +161,8 @@ def finetune_network(
         "finetune",
         progress_file,
         settings=settings,
-        figures=figures,
-        notices=notices,
+        figures=figures | counts,
+        notices=tuple(notices),
         weights=weights,
         entries=entries,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "Stage",
     "check_drawn_size",
     "feed_batch",
+    "hold_out",
     "load_batches",
     "open_drawn",
     "pair_to_batch",
@@ -82,6 +83,15 @@ def open_drawn(seed: int, size: Size, *, outfits: bool = False) -> DrawnDataset:
     """Open the drawn pairs of a training, of `DrawnDataset`; none of them is held out, nor another seed's."""
     first = HELD_OUT_SEEDS.stop + seed * SEEDS_PER_TRAINING
     return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size, outfits=outfits)
+
+
+def hold_out(pairs: Sequence[Pair]) -> tuple[Sequence[Pair], Sequence[Pair]]:
+    """Return the pairs of a folder to learn from, and those to validate on: the last tenth, one at least.
+
+    Of one pair both are that.
+    """
+    count = max(len(pairs) // 10, 1)
+    return pairs[:-count] or pairs, pairs[-count:]
 
 
 class PairDataset(Dataset):  # type: ignore[type-arg]

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ..artifacts import Size
 from ..cpu_target import CpuTarget
+from ..data.pairs import open_pairs
 from ..errors import InputError
 from ..int8.calibration import Feeds
-from ..int8.pairs import choose_calibration_pairs
+from ..int8.pairs import CALIBRATION_SEED
 from ..int8.ranges import Range
 from ..int8.request import CALIBRATION_COUNT
 from ..int8.settings import RangeMethod
@@ -30,10 +31,10 @@ from ..int8.trained_graph import trace_named
 from ..int8.units import Unit
 from ..networks import Network
 from ..progress import track
-from .batches import feed_batch, pair_to_batch
+from .batches import feed_batch, hold_out, pair_to_batch
 from .int8_rounding import Int8Conv2d, RoundedTensor, find_ends, round_weight
 
-__all__ = ["open_calibration", "prepare_int8_training", "split_int8_state"]
+__all__ = ["Prepared", "open_calibration", "prepare_int8_training", "split_int8_state"]
 
 INPUT, OUTPUT = "int8_input", "int8_output"
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -41,9 +42,20 @@ FOLDING_TOLERANCE = 1e-4
 """Weights with a batch-norm in them may differ by so much of their largest value from the product."""
 
 
+class Prepared(NamedTuple):
+    """A network to train for int8, and the convolutions that int8 files quantise and it computes in float32.
+
+    Those are named as their weights are in the graph. They are functions, modules other than Conv2d, or calls whose
+    batch-norm is not that of the module's other calls.
+    """
+
+    network: Network
+    untrained: list[str]
+
+
 def prepare_int8_training(
     network: Network, calibration: Iterable[Feeds], target: CpuTarget, *, ranges: RangeMethod = "minmax"
-) -> Network:
+) -> Prepared:
     """Return a copy of the network that computes in training and evaluation as its int8 file will; it can be trained.
 
     The convolutions are those that `vtopt quantize --int8` takes: all but what makes a warp's grid. What each reads,
@@ -67,20 +79,27 @@ def prepare_int8_training(
     plain = replace(network, module=copy.deepcopy(network.module).cpu().eval())
     calibrated = calibrate_model(trace_named(plain, size), chain([first], feeds))
     trained = copy.deepcopy(network.module)
-    places = _find_places(calibrated, plain, first)
+    places, untrained = _find_places(calibrated, plain, first)
     if not places:
         raise InputError(f"network '{network.name}': has no convolutions that int8 files quantise")
     limit = 64 if target.reduce_range else 127
     _correct_biases(trained, places, calibrated.means, limit)
     _install(trained, places, calibrated.find_ranges(ranges), limit)
-    return replace(network, module=trained)
+    return Prepared(replace(network, module=trained), untrained)
 
 
 def open_calibration(
-    network: Network, folder: Path | None, size: Size, count: int = CALIBRATION_COUNT
+    network: Network, folder: Path | None, size: Size, notices: list[str], count: int = CALIBRATION_COUNT
 ) -> Iterator[Feeds]:
-    """Yield the network's inputs for `count` pairs: the first of a folder, or drawn ones that are never trained on."""
-    pairs, _ = choose_calibration_pairs(folder, size, count, 0)
+    """Yield the network's inputs for `count` pairs: the first of a folder, or drawn ones that are never trained on.
+
+    What a training holds out of a folder is not among them. `notices` gets a line where there are fewer.
+    """
+    drawn = folder is None
+    pairs = open_pairs(None, size, count, seed=CALIBRATION_SEED) if drawn else hold_out(open_pairs(folder, size))[0]
+    pairs = pairs[:count]
+    if len(pairs) < count:
+        notices.append(f"int8 was calibrated on {len(pairs)} of {count} pairs: {folder} has no more to learn from")
     for pair in track(pairs, "calibrate", total=len(pairs)):
         batch = {name: picture[None] for name, picture in pair_to_batch(pair).items()}
         inputs = feed_batch(network.inputs, batch)
@@ -119,22 +138,25 @@ class _Place(NamedTuple):
     unit: Unit
 
 
-def _find_places(calibrated: Calibrated, network: Network, feeds: Feeds) -> list[_Place]:
-    """Return where the units of the graph are in the network; those that are no plain Conv2d of it stay float."""
+def _find_places(calibrated: Calibrated, network: Network, feeds: Feeds) -> tuple[list[_Place], list[str]]:
+    """Return where the units of the graph are in the network, and the names of those that are not, each once."""
     constants = {tensor.name: tensor for tensor in calibrated.prepared.model.graph.initializer}
     modules = dict(network.module.named_modules())
     followers = _find_batch_norms(network, feeds)
-    places = []
+    places: list[_Place] = []
+    untrained: list[str] = []
     for unit in calibrated.units:
-        module = modules.get(name_module(unit))
-        if type(module) is not nn.Conv2d:
-            continue
-        weight, bias = (numpy_helper.to_array(constants[name]) if name else None for name in (unit.weight, unit.bias))
-        candidates = [(name_module(unit), None), *((name, modules[name]) for name in followers[name_module(unit)])]
-        last = next((name for name, norm in candidates if _is_folded(module, norm, weight, bias)), None)
-        if last is not None:
-            places.append(_Place(name_module(unit), last, unit))
-    return places
+        name = name_module(unit)
+        module, last = modules.get(name), None
+        if type(module) is nn.Conv2d:
+            weight, bias = (numpy_helper.to_array(constants[key]) if key else None for key in (unit.weight, unit.bias))
+            candidates = [(name, None), *((norm, modules[norm]) for norm in followers[name])]
+            last = next((each for each, norm in candidates if _is_folded(module, norm, weight, bias)), None)
+        if last is None:
+            untrained.append(name)
+        else:
+            places.append(_Place(name, last, unit))
+    return places, list(dict.fromkeys(untrained))
 
 
 def _is_folded(convolution: nn.Conv2d, norm: Any, weight: np.ndarray | None, bias: np.ndarray | None) -> bool:

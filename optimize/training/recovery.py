@@ -15,7 +15,7 @@ from torch import nn
 from ..artifacts import Size
 from ..data.pairs import open_pairs
 from ..errors import NetworkError, UsageError
-from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, open_drawn
+from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, hold_out, open_drawn
 from .devices import check_shares, start_accelerator
 from .losses import list_levels, measure_teacher_loss, measure_truth_loss
 from .student import FIRST_VALIDATION_SEED, Request, check_stages, describe_request, train_student
@@ -42,6 +42,8 @@ class Recovery(Request):
     batch_size: int = 4
     truth: bool = True
     """Also learn from the truth, where the pairs have it."""
+    target: str | None = None
+    """The CPU that the student was prepared for, where it is trained for int8."""
 
 
 class _RecoveryLoss(nn.Module):
@@ -73,6 +75,7 @@ class _Pairs:
     open_samples: Callable[[Size], Any]
     validation: Sequence[Pair]
     truth: bool
+    notices: tuple[str, ...] = ()
 
 
 def recover(
@@ -81,6 +84,8 @@ def recover(
     request: Recovery,
     progress_file: Path | None = None,
     *,
+    origin: Network | None = None,
+    notices: list[str] | None = None,
     force: bool = False,
     label: str = "finetune",
 ) -> dict[str, Any]:
@@ -88,6 +93,8 @@ def recover(
 
     It ends as `train_student` says, and goes on from `progress_file` as that does. Returns its figures and, with
     validation, `against` (what the PSNR is to: truth or teacher) and `validation_pairs`; it is the median over them.
+    `notices` gets a line of what the user should know. A student that was prepared for int8 has an `origin`, the
+    network it is a copy of: by its weights a progress file is known, as calibration may end in other last bits.
 
     Raises NetworkError when student and teacher take different inputs, UsageError when there is nothing to learn
     from or a size does not fit, OutputError when `progress_file` holds something else, VtoptError when the training
@@ -101,7 +108,7 @@ def recover(
     pairs = _open_pairs(student, teacher, request, size)
     accelerator = start_accelerator(request.precision)
     check_shares((stage.batch_size for stage in stages if stage.steps), accelerator.num_processes)
-    settings = describe_request(request, stages[-1].size, student, teacher) if progress_file else {}
+    settings = describe_request(request, stages[-1].size, origin or student, teacher) if progress_file else {}
     if teacher:
         teacher.module.to(accelerator.device).eval()
     figures = train_student(
@@ -119,6 +126,8 @@ def recover(
     )
     if request.validate_every:
         figures |= {"against": "truth" if pairs.truth else "teacher", "validation_pairs": len(pairs.validation)}
+    if notices is not None:
+        notices += pairs.notices
     return figures
 
 
@@ -162,10 +171,14 @@ def _open_pairs(student: Network, teacher: Network | None, request: Recovery, si
         raise UsageError(
             f"{request.pairs}: has no truth pictures to learn from; pass --teacher ORIGINAL, or add them in test_truth"
         )
-    held_out = max(len(known) // 10, 1) if len(known) > 1 else 0
 
     def open_shuffled(size: Size) -> PairDataset:
-        pairs = open_pairs(request.pairs, size)
-        return PairDataset(pairs[: len(pairs) - held_out], request.seed, truth=truth)
+        return PairDataset(hold_out(open_pairs(request.pairs, size))[0], request.seed, truth=truth)
 
-    return _Pairs(open_shuffled, known[-max(held_out, 1) :][: request.validation_count], truth)
+    alone = f"{request.pairs} has one pair, which was learned from and validated on; give more to know what it is worth"
+    return _Pairs(
+        open_shuffled,
+        hold_out(known)[1][: request.validation_count],
+        truth,
+        (alone,) if len(known) == 1 and request.validate_every else (),
+    )

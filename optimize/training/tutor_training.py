@@ -12,7 +12,7 @@ from ..artifacts import Size, hash_artifact
 from ..data.outfit_dataset import OutfitDataset, OutfitPairs
 from ..data.pairs import open_pairs
 from ..errors import InputError, NetworkError, UsageError
-from .batches import HELD_OUT_SEEDS, SEEDS_PER_TRAINING, Stage
+from .batches import HELD_OUT_SEEDS, SEEDS_PER_TRAINING, Stage, hold_out
 from .devices import check_shares, start_accelerator
 from .perceptual import make_perceptual_loss
 from .student import FIRST_VALIDATION_SEED, Request, check_stages, describe_request, train_student
@@ -139,9 +139,8 @@ def _open_pairs(
     if len(known) < LEAST_PAIRS:
         raise InputError(f"{folder}: has {len(known)} pairs, distillation needs {LEAST_PAIRS} or more")
     check_teacher(teacher, known[0], str(folder))
-    held_out = max(len(known) // 10, 1)
 
     def open_samples(size: Size) -> OutfitPairs:
-        return OutfitPairs(open_pairs(folder, size)[: len(known) - held_out], request.seed, request.lesson_ends)
+        return OutfitPairs(hold_out(open_pairs(folder, size))[0], request.seed, request.lesson_ends)
 
-    return open_samples, known[-held_out:][: request.validation_count]
+    return open_samples, hold_out(known)[1][: request.validation_count]

@@ -29,7 +29,7 @@ HEADS = 6
 def weights(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = load_network(small_checkpoint)
     cpu, _ = resolve_target("auto")
-    prepared = prepare_int8_training(network, open_calibration(network, None, SIZE, 2), cpu)
+    prepared, _ = prepare_int8_training(network, open_calibration(network, None, SIZE, [], 2), cpu)
     kept, ranges = split_int8_state(prepared.module.state_dict(), cpu)
     path = tmp_path_factory.mktemp("trained") / "trained.safetensors"
     save_weights(kept, path, describe_network(network.name, network) | ranges.to_entries())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from torch.nn import functional as F
 
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.cpu_target import TARGETS
+from vtopt.optimize.data.pairs import open_pairs
+from vtopt.optimize.data.synthetic import write_pairs
 from vtopt.optimize.errors import InputError
 from vtopt.optimize.int8 import Int8Settings
 from vtopt.optimize.int8.trained import ModuleRanges, Trained, TrainedRanges
 from vtopt.optimize.int8.trained_engine import quantize_trained
 from vtopt.optimize.int8.trained_graph import trace_named
 from vtopt.optimize.networks import InputSpec, Network
-from vtopt.optimize.training.int8 import prepare_int8_training, split_int8_state
+from vtopt.optimize.training.int8 import open_calibration, prepare_int8_training, split_int8_state
 from vtopt.optimize.training.int8_rounding import Int8Conv2d, round_weight
 
 WIDE = 16
@@ -68,7 +71,7 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def prepared(network: Network) -> Network:
-    return prepare_int8_training(network, _make_feeds(), CPU)
+    return prepare_int8_training(network, _make_feeds(), CPU).network
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +204,13 @@ def test_mixed_precision_leaves_rounded_numbers_alone(trained: Network) -> None:
 
 def test_the_state_is_taken_up_again(network: Network, trained: Network) -> None:
     _take_steps(trained, 2)
-    other = prepare_int8_training(network, _make_feeds(), CPU)
+    other, _ = prepare_int8_training(network, _make_feeds(), CPU)
     other.module.load_state_dict(trained.module.state_dict())
     assert torch.equal(other.module(*_make_batch()), trained.module(*_make_batch()))
 
 
 def test_seven_bits_where_the_target_asks(network: Network) -> None:
-    module = prepare_int8_training(network, _make_feeds(1), TARGETS["avx2"]).module
+    module = prepare_int8_training(network, _make_feeds(1), TARGETS["avx2"]).network.module
     assert {part.int8_limit for part in module.modules() if isinstance(part, Int8Conv2d)} == {64}
 
 
@@ -215,6 +218,40 @@ def test_the_network_is_not_changed(network: Network, prepared: Network) -> None
     assert prepared.module is not network.module
     assert not any(isinstance(part, Int8Conv2d) for part in network.module.modules())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.module.modules())
+
+
+class Odd(Warping):
+    """With a convolution that is no module, and one that is called a second time without its batch-norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loose = nn.Parameter(torch.rand(3, 3, 1, 1))
+
+    def forward(self, person: Tensor, clothes: Tensor) -> Tensor:
+        bare = self.feature(F.conv2d(person, self.loose))
+        return super().forward(person, clothes) + bare[:, :3]
+
+
+def test_what_is_not_trained_is_told(network: Network) -> None:
+    torch.manual_seed(0)
+    odd = prepare_int8_training(replace(network, module=Odd().eval()), _make_feeds(1), CPU)
+    assert len(odd.untrained) == 2
+    assert all(any(name in each for each in odd.untrained) for name in ("feature", "loose"))
+    assert prepare_int8_training(network, _make_feeds(1), CPU).untrained == []
+
+
+@pytest.mark.parametrize(("pairs", "used"), [(1, 1), (3, 2), (18, 16)])
+def test_what_is_held_out_is_not_calibrated_on(network: Network, tmp_path: Path, pairs: int, used: int) -> None:
+    folder = write_pairs(tmp_path, pairs, size=SIZE)
+    notices: list[str] = []
+    feeds = list(open_calibration(network, folder, Size(*SIZE), notices))
+    learned = open_pairs(folder, SIZE)[:used]
+    assert [each["person"][0].tolist() for each in feeds] == [pair.person.tolist() for pair in learned]
+    assert (
+        notices == []
+        if used == 16
+        else [f"int8 was calibrated on {used} of 16 pairs: {folder} has no more to learn from"]
+    )
 
 
 def test_nothing_to_calibrate_on_is_refused(network: Network) -> None:

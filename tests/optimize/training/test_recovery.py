@@ -107,7 +107,13 @@ def test_the_last_tenth_is_held_out(student: Network, teacher: Network, pairs: P
 
 def test_one_pair_is_learned_from_and_validated_on(student: Network, teacher: Network, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "one", 1, size=(32, 24))
-    assert recover(student, teacher, replace(REQUEST, pairs=pairs))["validation_pairs"] == 1
+    notices: list[str] = []
+    assert recover(student, teacher, replace(REQUEST, pairs=pairs), notices=notices)["validation_pairs"] == 1
+    assert notices == [
+        f"{pairs} has one pair, which was learned from and validated on; give more to know what it is worth"
+    ]
+    recover(student, teacher, replace(REQUEST, pairs=write_pairs(tmp_path / "two", 2, size=(32, 24))), notices=notices)
+    assert len(notices) == 1
 
 
 def test_pairs_without_truth_need_a_teacher(student: Network, teacher: Network, pairs: Path) -> None:
