@@ -68,13 +68,14 @@ class VariationalEncoder(nn.Module):
     def __init__(self, in_channels: int, widths: Widths) -> None:
         super().__init__()
         deepest = widths.features[-1]
+        self.channels = widths.code
         self.pyramid = _Pyramid(in_channels, widths.features)
         self.code = Block(deepest, 2 * widths.code, deepest)
 
     def forward(self, x: Tensor) -> Code:
         """Return the distribution of the codes of `x` (N, C, H, W), at the coarsest level's height and width."""
-        mean, spread = self.code(self.pyramid(x)[-1]).chunk(2, 1)
-        return Code(mean, F.softplus(spread))
+        found = self.code(self.pyramid(x)[-1])
+        return Code(found[:, : self.channels], F.softplus(found[:, self.channels :]))
 
 
 class Generator(nn.Module):
