@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.errors import NetworkError
-from vtopt.optimize.export import make_example, trace_dynamo
+from vtopt.optimize.export import MAX_RELATIVE_DIFFERENCE, make_example, trace_dynamo
 from vtopt.optimize.networks import Network, build_network
 from vtopt.optimize.networks.completion import blocks, build_discriminator, stages
 from vtopt.optimize.networks.completion.modules import Code
@@ -26,9 +26,6 @@ SIZE = Size(64, 96)
 
 QUERY_VECTORS = 128 // 4 + 128
 """Entries of both singular vectors of the attention's 1x1 convolution, which the description does not count."""
-
-EXPORTED_TOLERANCE = 2e-5
-"""Largest difference of onnxruntime to torch, of an output's largest value."""
 
 
 def _build(name: str, **settings: Any) -> Network:
@@ -259,11 +256,10 @@ def test_attention_gathers_by_likeness_and_keeps_what_is_around_the_hole() -> No
 # Folding, export, pruning.
 
 
-@pytest.mark.parametrize("name", [*STAGES, "completion"])
-def test_folded_and_exported_it_makes_the_same(name: str) -> None:
+def test_folded_and_exported_it_makes_the_same() -> None:
     import onnxruntime
 
-    network = _build(name, sampling="seeded")
+    network = _build("completion", sampling="seeded", levels=3, scales=2)
     inputs = _make_inputs(network, seed=1)
     plain = _run(network, inputs)
     folded = fold_network(network)
@@ -273,7 +269,7 @@ def test_folded_and_exported_it_makes_the_same(name: str) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     made = session.run(list(network.outputs), {key: value.numpy() for key, value in inputs.items()})
     for values, expected in zip(made, plain, strict=True):
-        assert np.abs(values - expected.numpy()).max() <= EXPORTED_TOLERANCE * expected.abs().max()
+        assert np.abs(values - expected.numpy()).max() <= MAX_RELATIVE_DIFFERENCE * expected.abs().max()
 
 
 def test_folded_it_can_be_pruned_and_attention_keeps_its_channels() -> None:
