@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -91,9 +90,11 @@ def distill_network(
     import torch
 
     from .training.outcome import refuse_output, write_outcome
-    from .training.tutor_training import Distillation, distill
+    from .training.student import describe_request
+    from .training.tutor_training import Distillation, distill, plan_lessons
 
-    refuse_output(output, force=force)
+    progress_file = output.with_suffix(".training.pth")
+    refuse_output(output, progress_file, force=force)
     teacher = load_network(source, teacher_network)
     torch.manual_seed(seed)
     pupil = load_network(student, network) if student else build_network(network or DEFAULT_STUDENT)
@@ -117,10 +118,11 @@ def distill_network(
         precision=precision,
         workers=workers,
     )
-    progress_file = output.with_suffix(".training.pth")
-    figures = distill(pupil, teacher, request, progress_file, force=force)
-    settings = {name: value for name, value in asdict(request).items() if name != "workers"}
-    settings |= {"network": pupil.name, "teacher_network": teacher.name, "student": student and student.name}
-    settings |= {"pairs": pairs and pairs.name, "vgg": vgg and vgg.name}
-    write_outcome(pupil, output, source, "distill", progress_file, settings=settings, figures=figures)
+    settings = describe_request(request, plan_lessons(pupil, teacher, request), student=student, vgg=vgg)
+    settings |= {"network": pupil.name, "teacher_network": teacher.name}
+    notices: list[str] = []
+    figures = distill(pupil, teacher, request, progress_file, notices=notices, force=force)
+    write_outcome(
+        pupil, output, source, "distill", progress_file, settings=settings, figures=figures, notices=tuple(notices)
+    )
     return output

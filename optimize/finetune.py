@@ -91,31 +91,24 @@ def finetune_network(
     teacher and student take different inputs; UsageError when there is nothing to learn from, or for a size the
     network cannot take; VtoptError when the training diverges.
     """
+    from .training.int8 import open_calibration, prepare_int8_training, split_int8_state
     from .training.outcome import refuse_output, write_outcome
-    from .training.recovery import Recovery, recover
+    from .training.recovery import Recovery, plan_stages, recover
+    from .training.student import describe_request
 
     check_settings(int8=int8, target=target)
-    refuse_output(output, force=force)
+    progress_file = output.with_suffix(".training.pth")
+    refuse_output(output, progress_file, force=force)
     origin = load_network(source, network)
     original = load_network(teacher, network) if teacher else None
     cpu, said = resolve_target(target or "auto") if int8 else (None, ())
-    student, notices, counts = origin, list(said), {}
-    if cpu:
-        from .training.int8 import open_calibration, prepare_int8_training
-
-        calibration = open_calibration(origin, pairs, size or Size(*origin.size), notices)
-        student, untrained = prepare_int8_training(origin, calibration, cpu)
-        counts = {"convolutions_untrained": len(untrained)}
-        if untrained:
-            notices.append(UNTRAINED_NOTICE.format(", ".join(untrained)))
-    rate = (INT8_LEARNING_RATE if int8 else LEARNING_RATE) if learning_rate is None else learning_rate
     request = Recovery(
         steps=steps,
         coarse_steps=coarse_steps,
         size=size,
         coarse_size=coarse_size,
         batch_size=batch_size,
-        learning_rate=rate,
+        learning_rate=(INT8_LEARNING_RATE if int8 else LEARNING_RATE) if learning_rate is None else learning_rate,
         seed=seed,
         pairs=pairs,
         truth=truth,
@@ -126,31 +119,18 @@ def finetune_network(
         workers=workers,
         target=cpu and cpu.name,
     )
-    progress_file = output.with_suffix(".training.pth")
+    stages = plan_stages(origin, original, request)
+    settings = describe_request(request, stages, teacher=teacher) | {"int8": int8, "network": network}
+    student, notices, counts = origin, list(said), {}
+    if cpu:
+        calibration = open_calibration(origin, pairs, stages[-1].size, notices)
+        student, untrained = prepare_int8_training(origin, calibration, cpu)
+        counts = {"convolutions_untrained": len(untrained)}
+        if untrained:
+            notices.append(UNTRAINED_NOTICE.format(", ".join(untrained)))
     figures = recover(student, original, request, progress_file, origin=origin, notices=notices, force=force)
-    settings = {
-        "teacher": teacher and teacher.name,
-        "pairs": pairs and pairs.name,
-        "truth": truth,
-        "int8": int8,
-        "target": cpu and cpu.name,
-        "coarse_steps": coarse_steps,
-        "coarse_size": coarse_size,
-        "steps": steps,
-        "size": size,
-        "batch_size": batch_size,
-        "learning_rate": rate,
-        "seed": seed,
-        "validate_every": validate_every,
-        "validation_count": validation_count,
-        "patience": patience,
-        "precision": precision,
-        "network": network,
-    }
     weights, entries = None, None
     if cpu:
-        from .training.int8 import split_int8_state
-
         weights, ranges = split_int8_state(student.module.state_dict(), cpu)
         entries = ranges.to_entries()
         counts = {"convolutions_trained": len(ranges.modules), **counts}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import new_output
+from ..errors import OutputError
 from ..provenance import HISTORY, Metadata, add_record, read_metadata
 from ..weights import describe_network, save_weights
 
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["refuse_output", "write_outcome"]
 
 
-def refuse_output(output: Path, *, force: bool) -> None:
+def refuse_output(output: Path, progress_file: Path, *, force: bool) -> None:
     """Raise OutputError for weights that cannot be written: now, and not after the training."""
+    if output.is_file() and progress_file.exists() and not force:
+        raise OutputError(
+            f"{output}: exists already, and {progress_file} beside it keeps a training for it that was interrupted, "
+            f"perhaps just before that file's deletion; delete {progress_file.name} to keep the output, or pass "
+            "--force to go on with the training and replace the output"
+        )
     with new_output(output, "weights", force=force):
         pass
 

@@ -18,7 +18,7 @@ from ..errors import NetworkError, UsageError
 from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, hold_out, open_drawn
 from .devices import check_shares, start_accelerator
 from .losses import list_levels, measure_teacher_loss, measure_truth_loss
-from .student import FIRST_VALIDATION_SEED, Request, check_stages, describe_request, train_student
+from .student import FIRST_VALIDATION_SEED, Request, check_stages, identify_training, train_student
 from .targets import make_targets
 from .validation import make_validation
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..data.pairs import Pair
     from ..networks import Network
 
-__all__ = ["Recovery", "recover"]
+__all__ = ["Recovery", "plan_stages", "recover"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +100,14 @@ def recover(
     from or a size does not fit, OutputError when `progress_file` holds something else, VtoptError when the training
     diverges.
     """
-    networks = (student, teacher) if teacher else (student,)
-    stages = _plan_stages(networks, request)
-    check_stages(networks, stages, request.pairs)
-    _check_teacher(student, teacher)
+    notices = [] if notices is None else notices
+    stages = plan_stages(student, teacher, request)
     size = stages[-1].size if stages[-1].steps or not stages[0].steps else stages[0].size
     pairs = _open_pairs(student, teacher, request, size)
     accelerator = start_accelerator(request.precision)
     check_shares((stage.batch_size for stage in stages if stage.steps), accelerator.num_processes)
-    settings = describe_request(request, stages[-1].size, origin or student, teacher) if progress_file else {}
+    settings = identify_training(request, stages, origin or student, teacher) if progress_file else {}
+    notices += pairs.notices
     if teacher:
         teacher.module.to(accelerator.device).eval()
     figures = train_student(
@@ -121,23 +120,29 @@ def recover(
         accelerator,
         progress_file,
         settings,
+        notices=notices,
         force=force,
         label=label,
     )
     if request.validate_every:
         figures |= {"against": "truth" if pairs.truth else "teacher", "validation_pairs": len(pairs.validation)}
-    if notices is not None:
-        notices += pairs.notices
     return figures
 
 
-def _plan_stages(networks: Sequence[Network], request: Recovery) -> tuple[Stage, Stage]:
-    size = request.size or Size(*networks[0].size)
+def plan_stages(student: Network, teacher: Network | None, request: Recovery) -> tuple[Stage, Stage]:
+    """Return the coarse stage and the last; raises NetworkError and UsageError as `recover` does for what cannot be."""
+    networks = (student, teacher) if teacher else (student,)
+    size = request.size or Size(*student.size)
     coarse_size = request.coarse_size or _halve(size, math.lcm(*(network.multiple_of for network in networks)))
-    return (
+    stages = (
         Stage(coarse_size, request.coarse_steps, 2 * request.batch_size),
         Stage(size, request.steps, request.batch_size),
     )
+    check_stages(networks, stages, request.pairs)
+    _check_teacher(student, teacher)
+    if teacher is None and not request.truth:
+        raise UsageError("without a teacher and without truth there is nothing to learn from; pass --teacher ORIGINAL")
+    return stages
 
 
 def _halve(size: Size, multiple: int) -> Size:
@@ -158,8 +163,6 @@ def _check_teacher(student: Network, teacher: Network | None) -> None:
 
 
 def _open_pairs(student: Network, teacher: Network | None, request: Recovery, size: Size) -> _Pairs:
-    if teacher is None and not request.truth:
-        raise UsageError("without a teacher and without truth there is nothing to learn from; pass --teacher ORIGINAL")
     if request.pairs is None:
         validation = open_pairs(None, size, request.validation_count, seed=FIRST_VALIDATION_SEED)
         named = {name for spec in student.inputs for name in spec.fed_by.split("+")}

@@ -36,6 +36,8 @@ class Training:
     """Step and score of every validation; higher is better."""
     best: dict[str, Tensor] | None = None
     """The averaged weights with the highest score, the first of equals."""
+    versions: list[dict[str, str]] = field(default_factory=list)
+    """Those of packages that took steps, one after the other."""
 
     @property
     def best_score(self) -> tuple[int, float]:
@@ -117,6 +119,7 @@ def restore_training(training: Training, before: Mapping[str, Any], path: Path, 
         training.scores = [(int(step), float(score)) for step, score in before.get("scores", ())]
         if "best" in before:
             training.best = {name: before["best"][name].to(tensor.device) for name, tensor in training.ema.items()}
+        training.versions = [dict(versions) for versions in before.get("versions", ())]
         if scaler and "scaler" in before:
             scaler.load_state_dict(before["scaler"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -157,6 +160,8 @@ def write_training(
     }
     if training.best is not None:
         checkpoint |= {"scores": training.scores, "best": training.best}
+    if training.versions:
+        checkpoint["versions"] = training.versions
     if scaler:
         checkpoint["scaler"] = scaler.state_dict()
     with new_output(path, "checkpoint", force=True) as temporary:

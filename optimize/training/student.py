@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ..artifacts import Size
+from ..artifacts import Size, hash_artifact
 from ..data.pairs import hash_pairs
 from ..errors import UsageError, VtoptError
+from ..provenance import list_versions, to_plain
 from .batches import Stage, check_drawn_size, load_batches
 from .devices import Precision
 from .loop import WARM_UP_STEPS, Plan, run_training
@@ -25,11 +26,20 @@ if TYPE_CHECKING:
 
     from ..networks import Network
 
-__all__ = ["FIRST_VALIDATION_SEED", "Request", "check_stages", "describe_request", "train_student"]
+__all__ = [
+    "FIRST_VALIDATION_SEED",
+    "Request",
+    "check_stages",
+    "describe_request",
+    "identify_training",
+    "train_student",
+]
 
 SAVE_EVERY = 100
 FIRST_VALIDATION_SEED = 900_000
 """Drawn pairs from this seed on are validated on; training draws from one million on."""
+COUNTING = ("vtopt", "torch", "accelerate")
+"""Packages whose versions may change numbers."""
 SELDOM = {"workers"}
 """Settings that change no number."""
 
@@ -71,12 +81,25 @@ def check_stages(networks: Sequence[Network], stages: Sequence[Stage], pairs: Pa
             )
 
 
-def describe_request(request: Request, size: Size, student: Network, teacher: Network | None) -> dict[str, Any]:
+def describe_request(request: Request, stages: Sequence[Stage], **files: Path | None) -> dict[str, Any]:
+    """Return the settings of a training, with the sizes of its stages, as its record has them.
+
+    Files and folders have their names; `files` are those of weights that it began with, which get their sha256 too.
+    """
+    settings = {name: value for name, value in asdict(request).items() if name not in SELDOM}
+    coarse, last = stages
+    settings |= {"size": last.size, "coarse_size": coarse.size if coarse.steps else None, **files}
+    named = {key: value.name if isinstance(value, Path) else to_plain(value) for key, value in settings.items()}
+    return named | {f"{key}_sha256": path and hash_artifact(path) for key, path in files.items()}
+
+
+def identify_training(
+    request: Request, stages: Sequence[Stage], student: Network, teacher: Network | None
+) -> dict[str, Any]:
     """Return all that the outcome depends on, as plain data: settings, the pairs and the weights by their hashes."""
-    wanted = {name: value for name, value in asdict(request).items() if name not in SELDOM}
     return {
-        **{name: str(value) if isinstance(value, Path | tuple) else value for name, value in wanted.items()},
-        "pairs": hash_pairs(request.pairs, size) if request.pairs else None,
+        **describe_request(request, stages),
+        "pairs": hash_pairs(request.pairs, stages[-1].size) if request.pairs else None,
         "student": _hash_weights(student.module),
         "teacher": _hash_weights(teacher.module) if teacher else None,
     }
@@ -101,6 +124,7 @@ def train_student(
     progress_file: Path | None,
     settings: Mapping[str, Any],
     *,
+    notices: list[str],
     force: bool,
     label: str,
 ) -> dict[str, Any]:
@@ -115,7 +139,7 @@ def train_student(
     While it works it keeps its state in `progress_file` (.pth), every 100 steps and on Ctrl-C. Where that holds the
     same training, it goes on from there and ends, on one CPU with the same number of threads, with the same weights
     bit for bit. The file stays: the caller deletes it when it has written what was made. With `force` a file of
-    another training is overwritten.
+    another training is overwritten. `notices` gets a line where other versions took it up than began it.
 
     Raises OutputError when `progress_file` holds something else, VtoptError when the training diverges.
     """
@@ -132,6 +156,9 @@ def train_student(
     training = start_training(student.module, plan.learning_rate, accelerator.device)
     if progress_file and progress_file.exists():
         _resume(training, progress_file, settings, accelerator.scaler, force=force)
+    versions = _list_versions(request)
+    if training.step < total and versions not in training.versions[-1:]:
+        training.versions.append(versions)
     accelerator.wait_for_everyone()  # nobody overwrites what another is still reading
 
     def save(training: Training) -> None:
@@ -161,6 +188,7 @@ def train_student(
     )
     student.module.load_state_dict(training.ema if training.best is None else training.best)
     student.module.cpu().eval()
+    notices += _compare_versions(training.versions)
     return _report(training)
 
 
@@ -172,6 +200,22 @@ def _resume(training: Training, path: Path, settings: Mapping[str, Any], scaler:
             raise
         return
     restore_training(training, before, path, scaler)
+
+
+def _list_versions(request: Request) -> dict[str, str]:
+    """Return the versions that a training's numbers depend on, that of drawn pairs by a hash of what draws them."""
+    installed = list_versions()
+    versions = {name: installed[name] for name in COUNTING if name in installed}
+    return versions if request.pairs else versions | {"drawing": hash_pairs(None, count=1)[:8]}
+
+
+def _compare_versions(versions: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a line of the versions that a training was made with one after the other, where they differ."""
+    seen = {name: list(dict.fromkeys(each.get(name, "none") for each in versions)) for name in chain(*versions)}
+    changed = [f"{name} {', then '.join(found)}" for name, found in seen.items() if len(found) > 1]
+    if not changed:
+        return []
+    return [f"taken up with other versions ({'; '.join(changed)}): trained in one go it would have other bytes"]
 
 
 def _report(training: Training) -> dict[str, Any]:

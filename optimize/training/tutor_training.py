@@ -15,7 +15,7 @@ from ..errors import InputError, NetworkError, UsageError
 from .batches import HELD_OUT_SEEDS, SEEDS_PER_TRAINING, Stage, hold_out
 from .devices import check_shares, start_accelerator
 from .perceptual import make_perceptual_loss
-from .student import FIRST_VALIDATION_SEED, Request, check_stages, describe_request, train_student
+from .student import FIRST_VALIDATION_SEED, Request, check_stages, identify_training, train_student
 from .tutor import check_teacher, copy_teacher, set_exercise, tutor_pairs
 from .tutor_loss import TutorLoss
 from .validation import make_validation
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..data.pairs import Pair
     from ..networks import Network
 
-__all__ = ["Distillation", "distill"]
+__all__ = ["Distillation", "distill", "plan_lessons"]
 
 LEAST_PAIRS = 3
 """Two to learn from, each with the other's garment, and one to validate on."""
@@ -62,25 +62,31 @@ class Distillation(Request):
 
 
 def distill(
-    student: Network, teacher: Network, request: Distillation, progress_file: Path, *, force: bool = False
+    student: Network,
+    teacher: Network,
+    request: Distillation,
+    progress_file: Path,
+    *,
+    notices: list[str] | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Train the student's module in place; the teacher stays as it is.
 
     It ends as `train_student` says, and goes on from `progress_file` as that does. Returns its figures and, with
     validation, `validation_pairs`; the PSNR is the median over them. Drawn ones show the person in another garment,
-    drawn; those of a folder as the teacher makes it, because a folder's persons may wear the very garment.
+    drawn; those of a folder as the teacher makes it, because a folder's persons may wear the very garment. `notices`
+    gets a line of what the user should know.
 
     Raises InputError for pairs that lack what the teacher needs, NetworkError for a student that is fed with more
     than person, clothes and edge, UsageError for a size that does not fit, OutputError when `progress_file` holds
     something else, VtoptError when the training diverges.
     """
-    stages = _plan_stages(student, request)
-    check_stages((student, teacher), stages, request.pairs)
+    stages = plan_lessons(student, teacher, request)
     size = stages[-1].size
     open_samples, validation = _open_pairs(teacher, request, size)
     accelerator = start_accelerator(request.precision)
     check_shares([request.batch_size], accelerator.num_processes)
-    settings = describe_request(request, size, student, teacher)
+    settings = identify_training(request, stages, student, teacher)
     settings["vgg"] = hash_artifact(request.vgg) if request.vgg else None
     teacher.module.to(accelerator.device).eval().requires_grad_(False)
 
@@ -105,13 +111,15 @@ def distill(
         accelerator,
         progress_file,
         settings,
+        notices=[] if notices is None else notices,
         force=force,
         label="distill",
     )
     return figures | ({"validation_pairs": len(validation)} if request.validate_every else {})
 
 
-def _plan_stages(student: Network, request: Distillation) -> tuple[Stage, Stage]:
+def plan_lessons(student: Network, teacher: Network, request: Distillation) -> tuple[Stage, Stage]:
+    """Return the stage of the first two lessons and that of the last; raises as `distill` does for what cannot be."""
     if request.total < 1:
         raise UsageError("there is nothing to do in 0 steps; pass --steps")
     if unknown := {spec.fed_by for spec in student.inputs} - STUDENT_PICTURES:
@@ -120,10 +128,12 @@ def _plan_stages(student: Network, request: Distillation) -> tuple[Stage, Stage]
             "of person and clothes, such as sdafn_plus_tiny"
         )
     size = request.size or Size(*student.size)
-    return (
+    stages = (
         Stage(request.coarse_size or size, request.foreground_steps + request.plain_steps, request.batch_size),
         Stage(size, request.steps, request.batch_size),
     )
+    check_stages((student, teacher), stages, request.pairs)
+    return stages
 
 
 def _open_pairs(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_sdafn import SMALL
 
-from vtopt.optimize.artifacts import Size
+from vtopt.optimize.artifacts import Size, hash_artifact
 from vtopt.optimize.distill import distill_network
 from vtopt.optimize.errors import InputError, NetworkError, OutputError
 from vtopt.optimize.networks import NETWORKS, build_network
@@ -59,7 +59,8 @@ def test_a_student_is_written_that_says_how_it_was_made(teacher: Path, output: P
     assert metadata[NETWORK] == "sdafn_plus_tiny"
     assert json.loads(metadata[CONFIG])["reference_channels"] == 3
     assert (record.step, record.parent) == ("distill", "teacher.safetensors")
-    assert record.settings["size"] == "32x24"
+    assert record.settings["size"] == record.settings["coarse_size"] == "32x24"
+    assert "workers" not in record.settings
     assert record.settings["network"] == "sdafn_plus_tiny"
     assert record.figures["steps"] == 4
     assert [spec.fed_by for spec in load_network(output).inputs] == ["person", "clothes"]
@@ -93,7 +94,9 @@ def test_a_student_may_begin_with_weights(teacher: Path, output: Path, tmp_path:
     distill_network(teacher, output, **SETTINGS | rest, student=begun)
     made, before = (dict(load_network(file).module.named_parameters()) for file in (output, begun))
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.items())
-    assert read_history(output)[-1].settings["student"] == "begun.safetensors"
+    settings = read_history(output)[-1].settings
+    assert settings["student"] == "begun.safetensors"
+    assert settings["student_sha256"] == hash_artifact(begun)
 
 
 def test_random_students_differ_by_seed(teacher: Path, tmp_path: Path) -> None:

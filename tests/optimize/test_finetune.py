@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from small_sdafn import SMALL
 
+from vtopt.optimize.artifacts import hash_artifact
 from vtopt.optimize.errors import InputError, NetworkError, OutputError, UsageError, VtoptError
 from vtopt.optimize.finetune import finetune_network
 from vtopt.optimize.int8.ranges import Range
@@ -129,10 +129,20 @@ def test_finetune(source: Path, teacher: Path, output: Path) -> None:
     (record,) = read_history(output)
     assert record.step == "finetune"
     assert record.settings["teacher"] == "original.safetensors"
+    assert record.settings["teacher_sha256"] == hash_artifact(teacher)
     assert record.figures["steps"] == TOTAL
     assert record.figures["against"] == "truth"
     changed = any(not torch.equal(before[name], after[name]) for name in before)
     assert changed == (record.figures["best_step"] > 0)
+
+
+def test_sizes_that_were_left_to_the_network_are_recorded(source: Path, output: Path) -> None:
+    network = load_network(source)
+    _finetune(source, output, size=None, coarse_size=None, steps=0, coarse_steps=1, learning_rate=0.0)
+    (record,) = read_history(output)
+    assert record.settings["size"] == "{}x{}".format(*network.size)
+    assert record.settings["coarse_size"] == "{}x{}".format(*(side // 2 for side in network.size))
+    assert record.settings["teacher_sha256"] is None
 
 
 def test_history_goes_on_from_the_source(small_checkpoint: Path, output: Path) -> None:
@@ -231,6 +241,11 @@ def test_a_progress_file_that_was_not_deleted_is_used_up_with_force(
         _finetune(source, output, teacher=teacher)
     whole = output.read_bytes()
     monkeypatch.delattr(loop, "take_step")
+    message = (
+        r"net\.safetensors: exists already, and .*net\.training\.pth .* delete net\.training\.pth .* or pass --force"
+    )
+    with pytest.raises(OutputError, match=message):
+        _finetune(source, output, teacher=teacher)
     assert _finetune(source, output, teacher=teacher, force=True).read_bytes() == whole
     assert _list_left(output) == [output.name]
 
@@ -331,38 +346,3 @@ def test_what_cannot_be_is_refused_before_work(
     with pytest.raises(error, match=message):
         _finetune(source, output, **settings)
     assert _list_left(output) == []
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_batch_and_end_as_one_does(tmp_path: Path) -> None:
-    """A network without batch-norm, whose gradients are means over the batch: the sum is another only in its order."""
-    (tmp_path / "own_net.py").write_text(OWN)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    make = (
-        "import torch; from pathlib import Path; from vtopt.optimize.networks import build_network;"
-        "from vtopt.optimize.weights import save_weights;"
-        "[save_weights(build_network('own_net:build').module.state_dict(), Path(f'{n}.safetensors'), {}) for n in 'ab']"
-    )
-
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path, env=environment
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run(sys.executable, "-c", make)
-    vtopt = ["-m", "vtopt.optimize.cli", "finetune", "a.safetensors"]
-    settings = ["--teacher", "b.safetensors", "--network", "own_net:build", "--no-truth", "--coarse-steps", "2"]
-    settings += ["--steps", "3", "--batch-size", "2", "--validate-every", "2", "--workers", "0"]
-    settings += ["--validation-count", "1", "--learning-rate", "0.01"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    run(sys.executable, *vtopt, "one.safetensors", *settings)
-    said = run(*launch, *vtopt, "two.safetensors", *settings)
-    assert said.count("two.safetensors") == 1
-    before, one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("a", "one", "two"))
-    assert not torch.equal(before["layer.weight"], one["layer.weight"])
-    assert torch.equal(before["unused.weight"], two["unused.weight"])
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
-    assert read_history(tmp_path / "two.safetensors")[0].figures["steps"] == 5

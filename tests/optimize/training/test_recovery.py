@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from vtopt.optimize.artifacts import Size
 from vtopt.optimize.data.synthetic import write_pairs
 from vtopt.optimize.errors import NetworkError, OutputError, UsageError
 from vtopt.optimize.networks import InputSpec, Network, build_network
+from vtopt.optimize.training import loop
+from vtopt.optimize.training import student as training_student
 from vtopt.optimize.training.recovery import Recovery, recover
+from vtopt.optimize.training.state import Training
 
 REQUEST = Recovery(
     steps=4, coarse_steps=2, batch_size=1, learning_rate=1e-2, validate_every=3, validation_count=2, workers=0
@@ -181,6 +185,31 @@ def test_a_state_of_other_weights_or_pairs_is_refused(
     Image.fromarray(np.zeros((32, 24, 3), np.uint8)).save(pairs / "test_img" / "000000_0.png")
     with pytest.raises(OutputError, match="other settings"):
         recover(_copy(student), teacher, request, state)
+
+
+def test_a_state_of_other_versions_is_taken_up_and_told(
+    student: Network, teacher: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(training: Training, *rest: Any) -> float:
+        if training.step == 3:
+            raise KeyboardInterrupt
+        return take_step(training, *rest)
+
+    take_step, state = loop.take_step, tmp_path / "state.pth"
+    for version in ("1.0", "1.1"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training_student, "list_versions", lambda version=version: {"torch": version})
+            patch.setattr(loop, "take_step", interrupt)
+            recover(_copy(student), teacher, REQUEST, state)
+    monkeypatch.setattr(training_student, "list_versions", lambda: {"torch": "1.1"})
+    notices: list[str] = []
+    recover(_copy(student), teacher, REQUEST, state, notices=notices)
+    assert notices == [
+        "taken up with other versions (torch 1.0, then 1.1): trained in one go it would have other bytes"
+    ]
+    notices.clear()
+    recover(_copy(student), teacher, REQUEST, notices=notices)
+    assert notices == []
 
 
 def test_the_number_of_workers_is_no_other_setting(student: Network, teacher: Network, tmp_path: Path) -> None:
