@@ -44,7 +44,7 @@ def correlate(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
     pixels = _cut_tiles(first, rows, columns, TILE, 0)
     around = _cut_tiles(second, rows, columns, window, radius)
     products = (pixels @ around.transpose(2, 3)).flatten(2)
-    picked = products.index_select(2, _list_shifts(side, window)) / channels
+    picked = products.index_select(2, _list_shifts(side, window).to(first.device)) / channels
     tiles = picked.reshape(count, rows, columns, side * side, TILE, TILE).permute(0, 3, 1, 4, 2, 5)
     return tiles.reshape(count, side * side, rows * TILE, columns * TILE)[:, :, :height, :width]
 
@@ -56,8 +56,8 @@ def _cut_tiles(features: Tensor, rows: int, columns: int, side: int, margin: int
     cannot write for older opsets, nor many zeros in the exported file.
     """
     count, channels, height, width = features.shape
-    y = (torch.arange(rows) * TILE - margin).view(-1, 1, 1, 1) + torch.arange(side).view(1, 1, -1, 1)
-    x = (torch.arange(columns) * TILE - margin).view(1, -1, 1, 1) + torch.arange(side).view(1, 1, 1, -1)
+    y = (_count(rows) * TILE - margin).view(-1, 1, 1, 1) + _count(side).view(1, 1, -1, 1)
+    x = (_count(columns) * TILE - margin).view(1, -1, 1, 1) + _count(side).view(1, 1, 1, -1)
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     places = torch.where(inside, y * width + x, height * width).flatten().to(features.device)
     pixels = features.flatten(2).transpose(1, 2)
@@ -67,11 +67,15 @@ def _cut_tiles(features: Tensor, rows: int, columns: int, side: int, margin: int
 
 def _list_shifts(side: int, window: int) -> Tensor:
     """Return where the products of a tile's pixels with their own shifts are: shift by shift, pixel by pixel."""
-    y, x = torch.arange(TILE).view(-1, 1), torch.arange(TILE)
-    shifts = torch.arange(side)
+    y, x, shifts = _count(TILE).view(-1, 1), _count(TILE), _count(side)
     pixel = (y * TILE + x) * window * window
     at = (y + shifts.view(-1, 1, 1, 1)) * window + x + shifts.view(-1, 1, 1)
     return (pixel + at).flatten()
+
+
+def _count(end: int) -> Tensor:
+    """Return 0 to `end` - 1, as the exported file holds indices: at half of the usual size."""
+    return torch.arange(end, dtype=torch.int32)
 
 
 def correlate_slices(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vtopt.optimize.export import trace_dynamo
+from vtopt.optimize.networks import InputSpec, Network
 from vtopt.optimize.networks.correlation import Correlation, correlate, correlate_slices
 
 TOLERANCE = {"atol": 1e-6, "rtol": 0.0}
@@ -52,6 +54,20 @@ def test_both_forms_have_the_same_gradients() -> None:
         gradients.append([value.grad for value in inputs])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, **TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (12, 9)], ids=["whole tiles", "parts of tiles"])
+def test_it_is_exported_for_older_opsets_without_custom_operators(size: tuple[int, int]) -> None:
+    import onnxruntime
+
+    first, second = _draw(1, 8, *size)
+    inputs = (InputSpec("first", 8), InputSpec("second", 8))
+    model = trace_dynamo(Network(module=Correlation(), inputs=inputs, outputs=("volume",)), (first, second), 17)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert "MatMul" in {node.op_type for node in model.graph.node}
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (made,) = session.run(None, {"first": first.numpy(), "second": second.numpy()})
+    torch.testing.assert_close(torch.from_numpy(made), correlate_slices(first, second), **TOLERANCE)
 
 
 def test_it_is_a_module_without_weights_that_steps_can_try() -> None:
