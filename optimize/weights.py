@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .artifacts import detect_kind
 from .errors import InputError, NetworkError, OutputError
 from .networks import NETWORKS, Network, build_network
+from .networks.names import rename_entries
 from .provenance import CONFIG, NETWORK, PICTURES, Metadata, read_metadata
 
 if TYPE_CHECKING:
@@ -99,7 +100,11 @@ def _announce(notice: str) -> None:
 
 
 def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load `weights` into the network; raises NetworkError that sums up every name that does not fit."""
+    """Load `weights` into the network; raises NetworkError that sums up every name that does not fit.
+
+    Names that the network knows as aliases, of published weights, are renamed.
+    """
+    weights = rename_entries(weights, network.aliases)
     expected = network.module.state_dict()
     missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in weights if name not in expected]

@@ -57,6 +57,8 @@ class Network:
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notice: str = ""
     """What is to be known of weights that do not say with which settings they were trained."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Pattern in the names of published weights -> what the network has in its place."""
 
 
 _SDAFN_WIDTHS = (64, 128, 256, 256, 256)

@@ -27,6 +27,9 @@ PARTS = {
     "decoder": tuple(name for name in BLOCKS if name.startswith("up_")),
 }
 
+ALIASES = {r"\b(?:ace|alias)_(?=[01s]\b)": "norm_", r"\.Spade\b": ""}
+"""Names that the normalisations had in weights of the authors' and in those of networks that theirs came from."""
+
 FEATURES = 16
 """Channels that the pictures are given at every size but the coarsest."""
 
@@ -98,4 +101,5 @@ def build_hrviton_gen(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=PARTS,
+        aliases=ALIASES,
     )

@@ -112,6 +112,7 @@ def build_hrviton(
             "occlusion": occlusion,
             "noise_seed": noise_seed,
         },
+        aliases=generator.ALIASES,
         parts=_prefix("conditions", conditions.PARTS) | _prefix("generator", generator.PARTS),
     )
 

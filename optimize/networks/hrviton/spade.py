@@ -38,7 +38,9 @@ class SpadeNorm(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Return (N, channels, H, W) from features of that shape and labels (N, classes, H, W)."""
         if self.noise_seed is not None:
-            x = x + draw_noise(self.noise_seed, *x.shape[2:]).to(x) * self.noise_scale.view(1, -1, 1, 1)
+            # Tied to x, or simplifiers would multiply constants and store as many numbers as x has.
+            noise = draw_noise(self.noise_seed, *x.shape[2:]).to(x) + 0 * x[:, :1]
+            x = x + noise * self.noise_scale.view(1, -1, 1, 1)
         shared = self.conv_shared(labels)
         return F.instance_norm(x) * (1 + self.conv_gamma(shared)) + self.conv_beta(shared)
 

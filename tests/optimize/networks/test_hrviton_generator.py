@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vtopt.optimize.checkpoint import select_weights
 from vtopt.optimize.networks import build_network
 from vtopt.optimize.networks.hrviton import generator, spade
+from vtopt.optimize.weights import fit_weights
 
 SMALL = {"width": 2, "size": (128, 256)}
 TOLERANCE = 1e-5
@@ -124,6 +128,21 @@ def test_noise_is_standard_normal() -> None:
     assert noise.shape == (1, 1, 64, 48)
     assert abs(float(noise.mean())) < 4 / (64 * 48) ** 0.5
     assert float(noise.std()) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("old", ["ace_{}.Spade.", "alias_{}.", "norm_{}.Spade.", "norm_{}."])
+def test_weights_fit_under_the_names_they_were_published_with(old: str) -> None:
+    network = build_network("hrviton_gen", SMALL)
+    published = {
+        re.sub(r"norm_([01s])\.", lambda found: old.format(found[1]), f"module.{name}"): tensor + 1
+        for name, tensor in network.module.state_dict().items()
+    }
+    chosen = select_weights({"state_dict": published}, Path("gen.pth"))
+    fit_weights(network, chosen.weights, "gen.pth")
+    assert torch.equal(
+        network.module.state_dict()["up_0.norm_s.conv_gamma.bias"],
+        published[f"module.up_0.{old.format('s')}conv_gamma.bias"],
+    )
 
 
 def test_size_is_a_setting_as_a_file_has_it() -> None:

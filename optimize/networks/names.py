@@ -1,0 +1,29 @@
+"""Names of weights as they were published, brought to those of the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ..errors import NetworkError
+
+__all__ = ["rename_entries"]
+
+Entry = TypeVar("Entry")
+
+
+def rename_entries(entries: Mapping[str, Entry], aliases: Mapping[str, str]) -> dict[str, Entry]:
+    """Replace what matches the patterns of `aliases` in every name, one pattern after the other.
+
+    Raises NetworkError where two names become one.
+    """
+    renamed: dict[str, Entry] = {}
+    for name, entry in entries.items():
+        new = name
+        for pattern, replacement in aliases.items():
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise NetworkError(f"{name} and another entry are both {new} to the network; leave one of them out")
+        renamed[new] = entry
+    return renamed
