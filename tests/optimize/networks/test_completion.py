@@ -259,7 +259,7 @@ def test_attention_gathers_by_likeness_and_keeps_what_is_around_the_hole() -> No
 def test_folded_and_exported_it_makes_the_same() -> None:
     import onnxruntime
 
-    network = _build("completion", sampling="seeded", levels=3, scales=2)
+    network = _build("completion_texture", sampling="seeded", levels=3, scales=2)
     inputs = _make_inputs(network, seed=1)
     plain = _run(network, inputs)
     folded = fold_network(network)
