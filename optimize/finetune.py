@@ -76,7 +76,7 @@ def finetune_network(
     """Train weights until their pictures are as the original's; the same command goes on after an interruption.
 
     The network learns what the teacher makes of each pair (picture, picture of each level, flows, features) and,
-    where pairs have it, the truth. A folder's last tenth is held out: the median PSNR there is shown as it goes, and
+    where pairs have it, the truth. A folder's last tenth is held out: the mean PSNR there is shown as it goes, and
     the averaged weights (EMA) that were best are written. Without --pairs, pairs are drawn.
 
     With --int8 every convolution but those that make a warp's grid rounds as an int8 file does, and the ranges are

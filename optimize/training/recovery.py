@@ -92,7 +92,7 @@ def recover(
     """Train the student's module in place until its pictures are as the teacher's and the truth's.
 
     It ends as `train_student` says, and goes on from `progress_file` as that does. Returns its figures and, with
-    validation, `against` (what the PSNR is to: truth or teacher) and `validation_pairs`; it is the median over them.
+    validation, `against` (what the PSNR is to: truth or teacher) and `validation_pairs`; it is the mean over them.
     `notices` gets a line of what the user should know. A student that was prepared for int8 has an `origin`, the
     network it is a copy of: by its weights a progress file is known, as calibration may end in other last bits.
 

@@ -73,7 +73,7 @@ def distill(
     """Train the student's module in place; the teacher stays as it is.
 
     It ends as `train_student` says, and goes on from `progress_file` as that does. Returns its figures and, with
-    validation, `validation_pairs`; the PSNR is the median over them. Drawn ones show the person in another garment,
+    validation, `validation_pairs`; the PSNR is the mean over them. Drawn ones show the person in another garment,
     drawn; those of a folder as the teacher makes it, because a folder's persons may wear the very garment. `notices`
     gets a line of what the user should know.
 
