@@ -45,7 +45,9 @@ RatioOption = Annotated[
 MaxMacsOption = Annotated[
     int | None,
     typer.Option(
-        parser=parse_count, metavar="MACS", help="Instead: remove as little as leaves so many multiply-adds, as 40G."
+        parser=parse_count,
+        metavar="MACS",
+        help="Instead: remove as little as leaves so many multiply-adds (without warps), as 40G.",
     ),
 ]
 ImportanceOption = Annotated[
@@ -120,6 +122,7 @@ def prune_network(
             "groups": len(removal.names),
             "layers_kept_whole": removal.kept_whole,
             "ratio_reached": round(removal.removed / removal.channels, 4),
+            "gflops_of": "convolutions and linear layers; bench counts warps, too",
             **count_network(pruned),
             **{f"{key}_before": value for key, value in count_network(original).items()},
             **recovery,

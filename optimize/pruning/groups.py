@@ -9,8 +9,9 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,9 @@ __all__ = ["ChannelGroup", "Channels", "count_macs", "find_channels", "remove_ch
 
 Score = Callable[[Any], Tensor | None]
 """One of Torch-Pruning's importances: a group -> a number per channel, None where it has no say."""
+
+QUICK_PIXELS = 64 * 64
+"""Pictures of so many pixels are computed faster than torch finds the shapes without."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class ChannelGroup:
     """Layer -> how many of its output channels go with one of these."""
     read_by: Mapping[str, float]
     """Layer -> how many of its input channels go with one of these."""
+    sections: Sequence[Sequence[int]] = ()
+    """Places that the same layers make, where concatenated features are added to others; each loses its share."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +111,14 @@ def count_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, int]:
 
 
 def run_shapes(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """Run the network for the shapes alone, which takes no time; what only runs on numbers is run on them."""
+    """Run the network for the shapes alone, on numbers where that takes less time or it runs on nothing else."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.no_grad():
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True):
+        if max(given.shape[-2:].numel() for given in inputs) > QUICK_PIXELS:
+            with suppress(Exception), FakeTensorMode(allow_non_fake_inputs=True):  # it may ask for a number
                 return module(*inputs)
-        except Exception:  # the user's own code may ask for a number, and say anything for want of it
-            return module(*inputs)
+        return module(*inputs)
 
 
 def remove_channels(channels: Channels, keep: Mapping[str, int]) -> dict[str, int]:
@@ -135,12 +140,25 @@ def remove_channels(channels: Channels, keep: Mapping[str, int]) -> dict[str, in
 
 
 def _choose_least(group: ChannelGroup, count: int) -> list[int]:
-    """Return the `count` least important channels; with a divisor, as many of each of its parts."""
+    """Return the `count` least important channels: of each section its share; with a divisor, as many of each part."""
     if group.divisor == 1:
-        return sorted(group.importance.argsort(stable=True)[:count].tolist())
+        order = group.importance.argsort(stable=True).tolist()
+        sections = [frozenset(places) for places in group.sections or [order]]
+        shares = _share_out(count, [len(places) for places in sections])
+        return sorted(
+            place
+            for places, share in zip(sections, shares, strict=True)
+            for place in [place for place in order if place in places][:share]
+        )
     part = group.width // group.divisor
     order = group.importance.view(group.divisor, part).mean(0).argsort(stable=True)[: count // group.divisor]
     return sorted(place + number * part for number in range(group.divisor) for place in order.tolist())
+
+
+def _share_out(count: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many of `count` each section loses, by its size; at least one of each stays."""
+    ends = [round(count * end / sum(sizes)) for end in (0, *accumulate(sizes))]
+    return [min(end - start, size - 1) for (start, end), size in zip(pairwise(ends), sizes, strict=True)]
 
 
 def _describe(
@@ -155,8 +173,10 @@ def _describe(
     width = len(group[0].idxs)
     made_by: dict[str, float] = defaultdict(float)
     read_by: dict[str, float] = defaultdict(float)
+    makers: dict[int, list[str]] = {place: [] for place in range(width)}
     divisor = 1
-    for dep, places in group:
+    for item in group.items:
+        dep, places = item
         target = dep.target.module
         if not isinstance(target, nn.Module) or target not in names:
             continue
@@ -168,15 +188,19 @@ def _describe(
             if makes and groups < getattr(target, "in_channels", 1):
                 divisor = math.lcm(divisor, groups)
             (made_by if makes else read_by)[names[target]] += len(places) / width
+            for place in item.root_idxs if makes else ():
+                makers[place].append(names[target])
     importance = score(group)
     if importance is None:
         importance = fallback(group)
     if importance is None:
         importance = torch.ones(width)
     importance = importance.detach().float().cpu().nan_to_num()  # weights that are all 0 have no mean to divide by
-    return ChannelGroup(
-        names[layer], layer, width, importance / importance.mean().clamp(min=1e-30), divisor, made_by, read_by
-    )
+    importance = importance / importance.mean().clamp(min=1e-30)
+    sections: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, layers in makers.items():
+        sections[tuple(layers)].append(place)
+    return ChannelGroup(names[layer], layer, width, importance, divisor, made_by, read_by, tuple(sections.values()))
 
 
 def _get_widths(layer: Any) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +26,8 @@ class Removed:
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
+def build() -> Callable[..., Network]:
     """(name in FACTORIES, more configuration) -> the network, its weights and norms seeded."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
     def build_seeded(which: str, **config: Any) -> Network:
         torch.manual_seed(0)

@@ -80,3 +80,18 @@ def test_prune_registered_network(name: str, tmp_path: Path) -> None:
     assert still == grids, "channels of a flow are gone"
     for tensor, other in zip(made, _run(network, inputs)[0], strict=True):
         assert torch.equal(tensor, other)
+
+
+def test_global_scope_takes_more_from_what_matters_less() -> None:
+    shares: dict[str, list[float]] = {}
+    for scope in ("uniform", "global"):
+        torch.manual_seed(0)
+        network = replace(build_network("sdafn_plus_tiny"), size=(64, 48))
+        full = list_shapes(network.module)
+        inputs = make_example(network, Size(*network.size), 1, 0)
+        removal = prune_module(network, PruningRequest({"": RATIO}, scope=scope, round_to=1), inputs)
+        assert removal.removed / removal.channels == pytest.approx(RATIO, abs=0.02)
+        left = find_pruned(network.module, full)
+        shares[scope] = [left[name][0] / full[name][0] for name in left if name.endswith(".0.bias")]
+    spread = {scope: max(found) - min(found) for scope, found in shares.items()}
+    assert spread["global"] > 2 * spread["uniform"]

@@ -39,6 +39,7 @@ WIDTHS = {
     "joined_picture_last": "8 6 4 3",
     "joined_nested": "8 6 4 3",
     "joined_twice": "8 12 4 3",
+    "joined_and_scaled": "8 2 10 3",
     "parted_by_split": "16 4 6 3",
     "parted_by_chunk": "16 4 6 3",
     "parted_by_slices": "16 4 6 3",

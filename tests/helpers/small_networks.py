@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
 
-from vtopt.optimize.networks import InputSpec, Network
+from vtopt.optimize.networks import InputSpec, Network, build_network
 
 SIZE = (32, 24)
+
+SDAFN = {
+    "pyramid_widths": (8, 8),
+    "pyramid_dim": 16,
+    "heads": 2,
+    "mfe_filters": (8, 8),
+    "self_mfe_kernel": 3,
+    "shallow_hidden": 8,
+    "shallow_dim": 8,
+}
+"""Widths of an SDAFN that runs in no time."""
 
 REORDERINGS = (
     *("flip", "roll", "pick", "shuffle", "groups", "softmax"),
@@ -234,6 +248,22 @@ class Joined(nn.Module):
             "twice": lambda: torch.cat([one, one], 1),
         }[self.order]()
         return self.decoder(self.middle(whole).relu())
+
+
+class JoinedAndScaled(nn.Module):
+    """Concatenated features of which some are all but useless, scaled by channels of one layer, as SPADE does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = conv(3, 16), conv(3, 4)
+        self.scale = conv(3, 20)
+        self.decoder = conv(20, 3)
+        with torch.no_grad():
+            self.other.weight.mul_(1e-3)
+
+    def forward(self, person: Tensor, clothes: Tensor) -> Tensor:
+        joined = torch.cat([self.one(person), self.other(clothes)], 1)
+        return self.decoder(joined * self.scale(person))
 
 
 class Parted(nn.Module):
@@ -515,6 +545,7 @@ FACTORIES = {
     "joined_picture_last": lambda: Joined("last"),
     "joined_nested": lambda: Joined("nested"),
     "joined_twice": lambda: Joined("twice"),
+    "joined_and_scaled": JoinedAndScaled,
     "parted_by_split": lambda: Parted("split"),
     "parted_by_chunk": lambda: Parted("chunk"),
     "parted_by_slices": lambda: Parted("slices"),
@@ -567,3 +598,8 @@ def build(which: str = "unet") -> Network:
         multiple_of=8,
         config={"which": which},
     )
+
+
+def build_sdafn(**settings: Any) -> Network:
+    """Return a small SDAFN_plus for pictures of 64x48."""
+    return replace(build_network("sdafn_plus_tiny", SDAFN | settings), size=(64, 48))
