@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from onnx import GraphProto, ModelProto, NodeProto
 
-__all__ = ["FEATURE_OPS", "WARP_OPS", "Warp", "find_warps", "list_grid_nodes", "name_nodes", "separate_constants"]
+__all__ = [
+    "FEATURE_OPS",
+    "WARP_OPS",
+    "Warp",
+    "find_warps",
+    "list_grid_nodes",
+    "list_nodes",
+    "name_nodes",
+    "separate_constants",
+]
 
 FEATURE_OPS = frozenset({"Conv", "ConvTranspose"})
 """A grid's arithmetic begins at the first of these upstream of it: the head that estimates the flow."""
@@ -258,7 +267,7 @@ def list_grid_nodes(warps: Iterable[Warp]) -> list[str]:
 
 def name_nodes(model: ModelProto) -> None:
     """Give every node without a name, or with one taken already, a name of its own; in If, Loop and Scan too."""
-    nodes = list(_list_nodes(model.graph))
+    nodes = list(list_nodes(model.graph))
     taken = {node.name for node in nodes}
     seen: set[str] = set()
     for index, node in enumerate(nodes):
@@ -271,13 +280,13 @@ def name_nodes(model: ModelProto) -> None:
         seen.add(node.name)
 
 
-def _list_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+def list_nodes(graph: GraphProto) -> Iterator[NodeProto]:
     """Yield the nodes of a graph, then those of the bodies of its If, Loop and Scan nodes."""
     yield from graph.node
     for node in graph.node:
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
-                yield from _list_nodes(body)
+                yield from list_nodes(body)
 
 
 def separate_constants(model: ModelProto, protected: Collection[str]) -> None:

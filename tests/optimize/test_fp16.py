@@ -67,10 +67,14 @@ def _make_model(text: str = WARP) -> ModelProto:
 
 
 def _run(model: ModelProto) -> np.ndarray:
+    return _run_all(model)[0]
+
+
+def _run_all(model: ModelProto) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     feeds = {name: rng.uniform(-1, 1, (1, 3, 32, 24)).astype(np.float32) for name in ("person", "clothes")}
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    made: Any = session.run(None, feeds)[0]
+    made: Any = session.run(None, feeds)
     return made
 
 
@@ -128,6 +132,36 @@ def test_a_flow_that_features_read_too_is_not_rounded_for_the_grid() -> None:
     assert makers[nodes["turn"].input[0]].name == "head"
     assert makers[nodes["mean"].input[0]].op_type == "Cast"
     assert _measure_psnr(_run(cast), _run(_make_model(text))) >= 45
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "whole"),
+    [
+        pytest.param(PLAIN, "features", False, id="that a feature reads"),
+        pytest.param(WARP, "flow", True, id="that a grid reads"),
+        pytest.param(WARP, "warped", True, id="of a warp, that a feature reads"),
+        pytest.param(WARP.replace("Add (warped,", "Add (features,"), "warped", True, id="of a warp alone"),
+        pytest.param(PLAIN.replace("Add (painted, person)", "Max (painted, person)"), "tryon", False, id="of a Max"),
+    ],
+)
+def test_an_output(text: str, output: str, whole: bool) -> None:
+    shapes = {"features": f"1,{WIDE},32,24", "flow": "1,2,32,24", "warped": f"1,{WIDE},32,24"}
+    if output in shapes:
+        text = text.replace("[1,3,32,24] tryon) {", f"[1,3,32,24] tryon, float[{shapes[output]}] {output}) {{")
+    model = _make_model(text)
+    names = [value.name for value in model.graph.output]
+    expected, cast = _run_all(model), cast_fp16(_make_model(text))
+    onnx.checker.check_model(cast, full_check=True)
+    assert [value.name for value in cast.graph.output] == names
+    made = _run_all(cast)
+    assert {array.dtype for array in made} == {np.dtype(np.float32)}
+    assert all(_measure_psnr(one, other) >= 45 for one, other in zip(made, expected, strict=True))
+    makers = {name: node for node in cast.graph.node for name in node.output}
+    assert makers[output].op_type == ("Identity" if whole else "Cast")
+
+
+def test_an_output_that_nothing_reads_gets_no_node_more() -> None:
+    assert "Identity" not in {node.op_type for node in cast_fp16(_make_model()).graph.node}
 
 
 def test_weights_of_a_flow_head_are_stored_as_float16() -> None:
