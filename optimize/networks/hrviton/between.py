@@ -51,7 +51,7 @@ def group_classes(scores: Tensor) -> Tensor:
     """
     groups = torch.tensor(GROUPS, device=scores.device)[scores.argmax(1, keepdim=True)]
     numbers = torch.arange(max(GROUPS) + 1, device=scores.device).view(1, -1, 1, 1)
-    return (groups == numbers).to(scores.dtype)
+    return torch.where(groups == numbers, 1.0, 0.0)
 
 
 def remove_overlap(mask: Tensor, scores: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class HrViton(nn.Module):
         (N, 13, H, W) says with 0 and 1 of which class a pixel of the agnostic person is. H and W must be divisible by
         128. Where the garment is not, its warped picture is white.
         """
-        edge = (edge > MASK_THRESHOLD).to(clothes.dtype)
+        # A cast from bool to float would stay float32 in a float16 graph, beside what is not.
+        edge = torch.where(edge > MASK_THRESHOLD, 1.0, 0.0)
         garment = torch.cat([self._shrink(clothes, "bilinear"), self._shrink(edge, "nearest")], 1)
         person = torch.cat([self._shrink(parse_agnostic, "nearest"), self._shrink(densepose, "bilinear")], 1)
         found = self.conditions.estimate(garment, person)
