@@ -75,8 +75,9 @@ def prune_module(
     channels, kept_whole = _look(network, request, inputs, samples)
     if not channels.groups:
         raise NetworkError(
-            f"nothing can be removed: each of its {len(channels.macs)} convolutions or linear layers makes an output, "
-            "a grid, attention or a mask, or its channels are mixed in ways that cannot be followed"
+            f"nothing can be removed: every convolution or linear layer ({len(channels.macs)} of them) makes an "
+            "output, a grid, attention or a mask, or its channels are mixed in ways that cannot be followed; "
+            "vtopt quantize makes such a network smaller"
         )
     keep = _plan(channels, request)
     widths = {group.name: group.width for group in channels.groups}
