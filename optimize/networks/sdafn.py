@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .pyramids import FeatureEncoder, RefinePyramid
 from .registry import InputSpec, Network
 from .warping import DeformableAttentionWarp, compose_grids, offsets_to_grids
 
@@ -60,66 +61,6 @@ class Flows(NamedTuple):
     self_grids: Tensor  # (N * K, 2, H, W) into the person
     cross_attention: Tensor  # (N, K, H, W); both attentions together sum to 1 over their 2K maps
     self_attention: Tensor  # (N, K, H, W)
-
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(*_norm_relu_conv(channels, channels), *_norm_relu_conv(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x) + x
-
-
-class _DownSample(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(*_norm_relu_conv(in_channels, out_channels, stride=2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
-
-
-def _norm_relu_conv(in_channels: int, out_channels: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-    return nn.BatchNorm2d(in_channels), nn.ReLU(), conv
-
-
-class _FeatureEncoder(nn.Module):
-    """Encode a picture to one feature map per level, each half the size of the one before."""
-
-    def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleList(
-            nn.Sequential(_DownSample(before, width), _ResidualBlock(width), _ResidualBlock(width))
-            for before, width in zip((in_channels, *widths), widths, strict=False)
-        )
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        features = []
-        for encoder in self.encoders:
-            x = encoder(x)
-            features.append(x)
-        return features
-
-
-class _RefinePyramid(nn.Module):
-    """Bring all levels to one width, coarse to fine (a feature pyramid network)."""
-
-    def __init__(self, widths: Sequence[int], dim: int) -> None:
-        super().__init__()
-        self.adaptive = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in reversed(widths))
-        self.smooth = nn.ModuleList(nn.Conv2d(dim, dim, 3, padding=1) for _ in widths)
-
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Return the refined features, coarsest first."""
-        refined: list[Tensor] = []
-        for feature, adaptive, smooth in zip(reversed(features), self.adaptive, self.smooth, strict=True):
-            x = adaptive(feature)
-            if refined:
-                x = x + F.interpolate(refined[-1], scale_factor=2.0, mode="nearest")
-            refined.append(smooth(x))
-        return refined
 
 
 class _FlowHead(nn.Module):
@@ -221,10 +162,10 @@ class Sdafn(nn.Module):
     def __init__(self, config: SdafnConfig) -> None:
         super().__init__()
         widths = config.pyramid_widths
-        self.source_features = _FeatureEncoder(3, widths)
-        self.reference_features = _FeatureEncoder(config.reference_channels, widths)
-        self.source_FPN = _RefinePyramid(widths, config.pyramid_dim)
-        self.reference_FPN = _RefinePyramid(widths, config.pyramid_dim)
+        self.source_features = FeatureEncoder(3, widths)
+        self.reference_features = FeatureEncoder(config.reference_channels, widths)
+        self.source_FPN = RefinePyramid(widths, config.pyramid_dim)
+        self.reference_FPN = RefinePyramid(widths, config.pyramid_dim)
         self.dafnet = _FlowNet(config)
 
     def estimate_flows(self, ref_input: Tensor, source_image: Tensor) -> list[Flows]:

@@ -12,11 +12,12 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from noise_ensemble import Ensemble
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -229,36 +230,6 @@ def test_names_and_shapes_are_the_published_ones(name: str) -> None:
 
 MEMBERS = 10
 NOISE = 1e-6
-CUT = 10.0
-"""A pixel's distance counts up to so many standard deviations."""
-
-
-class Ensemble(NamedTuple):
-    """Pictures of one network under noise, and how far from the others its members and others lie."""
-
-    members: NDArray[np.float64]
-
-    def measure(self, picture: NDArray[np.float64], without: int | None = None) -> float:
-        """Mean over pixels of the distance to the mean, in standard deviations of that pixel."""
-        others = self.members if without is None else np.delete(self.members, without, 0)
-        mean, spread = others.mean(0), others.std(0, ddof=1)
-        distance = np.abs(picture - mean) / np.maximum(spread, TOLERANCE * np.abs(mean).max())
-        return float(np.minimum(distance, CUT).mean())
-
-    def measure_fairly(self, picture: NDArray[np.float64]) -> float:
-        """The same against as many others as a member is measured against."""
-        return float(np.mean([self.measure(picture, left_out) for left_out in range(MEMBERS)]))
-
-    def find_range(self) -> tuple[float, float]:
-        """The least and the largest value of a member measured against the others."""
-        values = [self.measure(member, index) for index, member in enumerate(self.members)]
-        return min(values), max(values)
-
-    @property
-    def limit(self) -> float:
-        """What a member of the same distribution hardly exceeds: the range and its width once more."""
-        low, high = self.find_range()
-        return high + (high - low)
 
 
 def _run_seeded(name: str, seeded: Any, count: int = MEMBERS) -> NDArray[np.float64]:
