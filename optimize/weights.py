@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .artifacts import detect_kind
 from .errors import InputError, NetworkError, OutputError
+from .fitting import find_networks, summarize_misfit, summarize_names
 from .networks import NETWORKS, Network, build_network
 from .networks.names import rename_entries
 from .provenance import CONFIG, NETWORK, PICTURES, Metadata, read_metadata
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["describe_network", "fit_weights", "load_network", "load_weights", "require_finite", "save_weights"]
-
-SHOWN_NAMES = 5
 
 
 def load_weights(path: Path, name: str | None = None) -> tuple[dict[str, Tensor], Metadata]:
@@ -100,32 +99,18 @@ def _announce(notice: str) -> None:
 
 
 def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> None:
-    """Load `weights` into the network; raises NetworkError that sums up every name that does not fit.
+    """Load `weights` into the network.
 
-    Names that the network knows as aliases, of published weights, are renamed.
+    Raises NetworkError that sums up every name that does not fit, and names the registered networks that the weights
+    do fit. Names that the network knows as aliases, of published weights, are renamed.
     """
     weights = rename_entries(weights, network.aliases)
     expected = network.module.state_dict()
-    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in expected]
-    reshaped = [
-        f"{name} {list(weights[name].shape)} (the network has {list(tensor.shape)})"
-        for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    problems = [
-        f"{label}: {_summarize(names)}"
-        for label, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
-    if problems:
-        raise NetworkError(f"{what}: the weights do not fit; {'; '.join(problems)}. Choose another --network")
+    if misfit := summarize_misfit(expected, weights):
+        known = [name for name in find_networks(weights) if name != network.name]
+        remedy = f"They fit {' or '.join(known)}: choose that --network" if known else "Choose another --network"
+        raise NetworkError(f"{what}: the weights do not fit; {misfit}. {remedy}")
     network.module.load_state_dict({name: weights.get(name, tensor) for name, tensor in expected.items()})
-
-
-def _summarize(names: list[str]) -> str:
-    shown = ", ".join(names[:SHOWN_NAMES])
-    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 
 def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
@@ -133,7 +118,7 @@ def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         raise InputError(
-            f"{path}: NaN or infinite values in {_summarize(bad)}; "
+            f"{path}: NaN or infinite values in {summarize_names(bad)}; "
             "the training has diverged: take an earlier checkpoint"
         )
 

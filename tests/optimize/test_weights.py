@@ -6,6 +6,7 @@ import json
 import math
 import resource
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vtopt.optimize.errors import InputError, NetworkError, OutputError
-from vtopt.optimize.networks import Network, build_network
+from vtopt.optimize.fitting import SHOWN_NAMES, find_networks
+from vtopt.optimize.networks import NETWORKS, Network, build_network
 from vtopt.optimize.weights import (
-    SHOWN_NAMES,
     describe_network,
     fit_weights,
     load_network,
@@ -220,6 +221,32 @@ def test_weights_that_do_not_fit_are_summed_up(network: Network) -> None:
     assert f"and {len(absent) - SHOWN_NAMES} more; unexpected: extra, another; " in message
     assert f"of another shape: {first} [9] (the network has {list(state[first].shape)})" in message
     assert message.endswith("Choose another --network")
+
+
+@cache
+def _read_shapes(name: str) -> dict[str, Tensor]:
+    """The weights of a registered network without their values, of a network that was built with values."""
+    return {key: tensor.to("meta") for key, tensor in build_network(name).module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_weights_of_a_registered_network_fit_it_and_only_those_that_sample_otherwise(name: str) -> None:
+    shapes = _read_shapes(name)
+    twin = name.removesuffix("_aligned")
+    assert find_networks(shapes) == [known for known in (twin, f"{twin}_aligned") if known in NETWORKS]
+
+
+def test_weights_of_another_registered_network_are_told_which() -> None:
+    weights = _read_shapes("pfafn_gen")
+    network = build_network("sdafn_plus_tiny")
+    with pytest.raises(NetworkError, match=r"They fit pfafn_gen: choose that --network$"):
+        fit_weights(network, weights, "gen.pth")
+
+
+def test_weights_with_their_published_names_are_told_which(network: Network) -> None:
+    weights = {name.replace("norm_", "ace_"): tensor for name, tensor in _read_shapes("hrviton_gen").items()}
+    with pytest.raises(NetworkError, match=r"They fit hrviton_gen: choose that --network$"):
+        fit_weights(network, weights, "gen.pth")
 
 
 def test_weights_that_do_not_fit_leave_the_network_alone(network: Network) -> None:

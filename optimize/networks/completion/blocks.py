@@ -26,8 +26,9 @@ def normalize_spectrum(layer: Layer) -> Layer:
     """
     normalized = spectral_norm(layer, n_power_iterations=POWER_ITERATIONS, dim=0)
     hook = next(hook for hook in normalized._forward_pre_hooks.values() if isinstance(hook, SpectralNorm))
-    with torch.no_grad():
-        hook(normalized, ())
+    if not layer.weight.is_meta:
+        with torch.no_grad():
+            hook(normalized, ())
     hook.n_power_iterations = 1
     return normalized
 
