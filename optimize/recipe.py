@@ -84,6 +84,7 @@ class StepShape:
     reads: tuple[Kind, ...]
     writes: Kind
     settings: Mapping[str, inspect.Parameter]
+    """By name; one that is a word of Python's own, such as with_, is written without its underscore."""
     files: Mapping[str, tuple[Kind, ...]]
     """Those settings that are files too, such as a teacher, and their kinds: a recipe names an earlier step."""
     owned: tuple[str, ...]
@@ -134,7 +135,7 @@ def find_step(name: str, steps: StepTable = STEPS) -> Callable[..., Path]:
 def read_shape(function: Callable[..., Path]) -> StepShape:
     """Read from a step's signature the kinds of its files and its settings."""
     source, output, *rest = inspect.signature(function, eval_str=True).parameters.values()
-    settings = {parameter.name: parameter for parameter in rest if parameter.name != "force"}
+    settings = {parameter.name.rstrip("_"): parameter for parameter in rest if parameter.name != "force"}
     marks = {name: _list_marks(parameter, Reads) for name, parameter in settings.items()}
     return StepShape(
         reads=_find_mark(source, Reads).kinds,

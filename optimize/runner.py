@@ -173,13 +173,14 @@ class _Run:
         shape = read_shape(function)
         for name, parameter in shape.settings.items():
             if name in shape.files and name in stage.settings:
-                arguments[name] = self.paths[stage.settings[name]]
+                value = self.paths[stage.settings[name]]
             elif name in stage.settings:
-                arguments[name] = convert_setting(stage.settings[name], parameter.annotation)
+                value = convert_setting(stage.settings[name], parameter.annotation)
             elif name in FILLED and (self.filled[name] is not None or parameter.default is parameter.empty):
-                arguments[name] = self.filled[name]
+                value = self.filled[name]
             else:
-                arguments[name] = parameter.default
+                value = parameter.default
+            arguments[parameter.name] = value
         return arguments
 
     def write_down(self, file: str, stage: StageState) -> None:
@@ -231,6 +232,8 @@ def _identify(name: str, value: Any) -> Any:
         return hash_pairs(value)
     if name == "network" and value is not None and value not in NETWORKS:
         return value, _hash_factory(value)
+    if isinstance(value, list):
+        return [_identify(name, entry) for entry in value]
     return hash_artifact(value) if isinstance(value, Path) and value.is_file() else value
 
 

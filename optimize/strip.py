@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .artifacts import CheckpointIn, Force, NetworkName, WeightsOut, new_output
-from .checkpoint import read_checkpoint, select_weights
-from .errors import DifferenceError
+from .artifacts import CheckpointIn, Force, NetworkName, WeightsOut, hash_artifact, new_output
+from .checkpoint import Selection, read_checkpoint, select_weights
+from .errors import DifferenceError, UsageError
 from .networks import NETWORKS, build_network
+from .parts import PartFile, join_parts
 from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_metadata
 from .weights import describe_network, fit_weights, require_finite, save_weights
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["strip_checkpoint"]
 
 _KEY_HELP = "Which weights to keep of a checkpoint with several, for example netG or ema.module."
+_WITH_HELP = "A further file, for a network of several parts; may be given again. --key is for the first file alone."
 
 
 def strip_checkpoint(
@@ -30,6 +33,7 @@ def strip_checkpoint(
     *,
     network: NetworkName = None,
     key: Annotated[str | None, typer.Option(help=_KEY_HELP)] = None,
+    with_: Annotated[list[Path] | None, typer.Option("--with", help=_WITH_HELP)] = None,
     force: Force = False,
 ) -> Path:
     """Keep only the weights of a training checkpoint.
@@ -37,39 +41,79 @@ def strip_checkpoint(
     Optimizer state, counters and options are dropped, averaged (EMA) weights are preferred, and prefixes of
     wrappers such as module. leave the names. No value changes: the written file is read again and must
     equal what was selected, bit for bit. Where the network is known, from --network or from the file, the
-    weights must fit it, and the header describes it.
+    weights must fit it, and the header describes it. A network whose parts were published one by one, as
+    pfafn_aligned, takes the files of all with --with; each part gets the one that fits it.
     """
-    chosen = select_weights(read_checkpoint(source), source, key=key, network=network)
-    require_finite(chosen.weights, source)
-    header, notice = _make_header({**read_metadata(source), **chosen.metadata}, chosen.weights, network, source)
-    notices = (*chosen.notices, notice) if notice else chosen.notices
-    if NETWORK not in header:
-        notices += ("the network is not known: pass --network now, or to later steps",)
+    chosen = _select(source, network, key)
+    if with_:
+        files = {source: chosen} | {path: _select(path, network) for path in with_}
+        if len(files) <= len(with_):
+            raise UsageError("strip: a file is named twice; name each part's file once")
+        stripped = _join_parts(files, network)
+    else:
+        stripped = _keep_one(chosen, source, network)
+    settings = {"network": network, "key": key} | ({"with": ", ".join(map(str, with_))} if with_ else {})
     header = add_record(
-        header,
-        "strip",
-        source,
-        settings={"network": network, "key": key},
-        figures={"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source},
-        notices=notices,
+        stripped.header, "strip", source, settings=settings, figures=stripped.figures, notices=stripped.notices
     )
     with new_output(output, "weights", force=force) as draft:
-        save_weights(chosen.weights, draft, header)
-        _compare(chosen.weights, draft)
+        save_weights(stripped.weights, draft, header)
+        _compare(stripped.weights, draft)
     return output
 
 
-def _make_header(
-    said: Metadata, weights: Mapping[str, Tensor], network: str | None, source: Path
-) -> tuple[Metadata, str]:
-    """Describe the network, once the weights fit it, and return its notice; registered ones alone are believed."""
-    header = {HISTORY: said[HISTORY]} if HISTORY in said else {}
-    named = network or said.get(NETWORK, "")
-    if named not in NETWORKS and named != network:
-        return header, ""
-    built = build_network(named, json.loads(said.get(CONFIG, "{}")) if said.get(NETWORK) == named else {})
-    fit_weights(built, weights, f"{source} as {named}")
-    return header | describe_network(named, built), built.notice
+class _Stripped(NamedTuple):
+    """What is written, and what is said of it."""
+
+    weights: Mapping[str, Tensor]
+    header: Metadata
+    figures: Mapping[str, Any]
+    notices: tuple[str, ...]
+
+
+def _select(path: Path, network: str | None, key: str | None = None) -> Selection:
+    chosen = select_weights(read_checkpoint(path), path, key=key, network=network)
+    require_finite(chosen.weights, path)
+    return replace(chosen, metadata={**read_metadata(path), **chosen.metadata})
+
+
+def _keep_one(chosen: Selection, source: Path, network: str | None) -> _Stripped:
+    """Describe the network, where it is known, once the weights fit it; registered ones alone are believed."""
+    header, notices = _keep_history(chosen), chosen.notices
+    said = chosen.metadata.get(NETWORK)
+    named = network or said
+    if named is not None and (named in NETWORKS or named == network):
+        built = build_network(named, json.loads(chosen.metadata.get(CONFIG, "{}")) if said == named else {})
+        fit_weights(built, chosen.weights, f"{source} as {named}")
+        header |= describe_network(named, built)
+        notices += (built.notice,) if built.notice else ()
+    else:
+        notices += ("the network is not known: pass --network now, or to later steps",)
+    figures = {"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source}
+    return _Stripped(chosen.weights, header, figures, notices)
+
+
+def _join_parts(files: Mapping[Path, Selection], network: str | None) -> _Stripped:
+    """Put the weights of several files into one network; the history is that of the first file."""
+    if network is None:
+        raise UsageError("strip: --with joins the parts of a network; name that with --network")
+    built = build_network(network)
+    part_files = [PartFile(path, chosen.weights, chosen.metadata) for path, chosen in files.items()]
+    weights, given = join_parts(built, part_files)
+    fit_weights(built, weights, f"{' and '.join(map(str, files))} as {network}")
+    figures = {
+        "kept": len(weights),
+        "dropped": [f"{path.name}: {what}" for path, chosen in files.items() for what in chosen.dropped],
+        "from": {part: files[file.path].source for part, file in given.items()},
+        "files": {part: {"name": file.path.name, "sha256": hash_artifact(file.path)} for part, file in given.items()},
+    }
+    notices = tuple(f"{path.name}: {notice}" for path, chosen in files.items() for notice in chosen.notices)
+    header = _keep_history(next(iter(files.values()))) | describe_network(network, built)
+    return _Stripped(weights, header, figures, notices + ((built.notice,) if built.notice else ()))
+
+
+def _keep_history(chosen: Selection) -> Metadata:
+    return {HISTORY: chosen.metadata[HISTORY]} if HISTORY in chosen.metadata else {}
 
 
 def _compare(weights: Mapping[str, Tensor], draft: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vtopt.optimize import strip
 from vtopt.optimize.artifacts import hash_artifact
-from vtopt.optimize.errors import DifferenceError, InputError, NetworkError, OutputError, VtoptError
+from vtopt.optimize.errors import DifferenceError, InputError, NetworkError, OutputError, UsageError, VtoptError
 from vtopt.optimize.networks import build_network
 from vtopt.optimize.provenance import read_history, read_metadata
 from vtopt.optimize.strip import strip_checkpoint
@@ -250,3 +250,56 @@ def test_several_sets_of_weights_ask_for_a_key(tmp_path: Path, output: Path) -> 
     strip_checkpoint(path, output, key="netD")
     assert load_file(output)["weight"].shape == (3,)
     assert read_history(output)[0].settings == {"network": None, "key": "netD"}
+
+
+def _save_parts(network: str, folder: Path) -> list[Path]:
+    """A checkpoint of each part, as its own training leaves it: the second has a wrapper's prefix and an optimizer."""
+    torch.manual_seed(0)
+    first, second = (module.state_dict() for _, module in build_network(network).module.named_children())
+    wrapped = {f"module.{name}": tensor for name, tensor in second.items()}
+    return [
+        _save(first, folder / "first.pth"),
+        _save({"state_dict": wrapped, "optimizer": {"lr": 1e-4}}, folder / "second.pth"),
+    ]
+
+
+@pytest.mark.parametrize("network", ["small_parts:build_pfafn", "small_parts:build_hrviton"])
+def test_two_checkpoints_become_one_network(network: str, tmp_path: Path, output: Path) -> None:
+    first, second = _save_parts(network, tmp_path / "in")
+    strip_checkpoint(second, output, network=network, with_=[first])
+    torch.manual_seed(0)
+    expected = build_network(network).module.state_dict()
+    loaded = load_network(output, network).module.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    parts = [name for name, _ in build_network(network).module.named_children()]
+    (record,) = read_history(output)
+    assert (record.parent, record.parent_sha256) == ("second.pth", hash_artifact(second))
+    assert record.settings["with"] == str(first)
+    assert record.figures["files"] == {
+        part: {"name": path.name, "sha256": hash_artifact(path)}
+        for part, path in zip(parts, (first, second), strict=True)
+    }
+    assert record.figures["kept"] == len(expected)
+    assert record.figures["dropped"] == ["second.pth: optimizer"]
+    assert record.notices[0] == "second.pth: removed 'module.' from the names"
+    again = strip_checkpoint(second, output.with_name("again.safetensors"), network=network, with_=[first])
+    assert again.read_bytes() == output.read_bytes()
+
+
+def test_parts_that_do_not_make_a_whole_leave_nothing(tmp_path: Path, output: Path) -> None:
+    network = "small_parts:build_pfafn"
+    first, second = _save_parts(network, tmp_path / "in")
+    other = _save({"weight": torch.ones(2)}, tmp_path / "in" / "other.pth")
+    for paths, error, message in (
+        (
+            [first, other],
+            NetworkError,
+            r"other\.pth: the weights fit no part of small_parts:build_pfafn, which has warp",
+        ),
+        ([first, second, first], UsageError, r"a file is named twice"),
+    ):
+        with pytest.raises(error, match=message):
+            strip_checkpoint(paths[0], output, network=network, with_=paths[1:])
+    with pytest.raises(UsageError, match="name that with --network"):
+        strip_checkpoint(first, output, with_=[second])
+    assert _list_left(output) == []
