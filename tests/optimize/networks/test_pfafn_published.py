@@ -8,21 +8,18 @@ formulation in test_pfafn.py.
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from noise_ensemble import Ensemble
+from published import build_seeded, check_names_and_shapes, needs_upstream, read_manifest, read_outputs
 from torch import Tensor
 from torch.nn import functional as F
 
 from vtopt.optimize.networks import build_network, pfafn
 
-UPSTREAM = Path(__file__).parents[4] / "shared" / "upstream"
 TOLERANCE = 1e-4
 """Largest difference to the public network, of the output's largest value."""
 
@@ -30,31 +27,15 @@ NOISE = 1e-6
 MEMBERS = 10
 WARPS = ["pfafn_warp", "pfafn_warp_aligned"]
 
-pytestmark = pytest.mark.skipif(not UPSTREAM.exists(), reason="no ../shared/upstream")
-
-
-@pytest.fixture(scope="module")
-def seeded() -> Any:
-    """The public module that makes weights and inputs from names and shapes."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", UPSTREAM / "seeded_weights.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _read_manifest(name: str) -> dict[str, Any]:
-    return json.loads((UPSTREAM / "manifest.json").read_text())[name]
+pytestmark = needs_upstream
 
 
 @pytest.mark.parametrize("name", [*WARPS, "pfafn_gen"])
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    manifest = _read_manifest(name)
+    manifest = read_manifest(name)
     with torch.device("meta"):
         network = build_network(name)
-    shapes = {key: list(tensor.shape) for key, tensor in network.module.state_dict().items()}
-    assert list(shapes.items()) == list(manifest["state_dict"].items())
-    assert sum(parameter.numel() for parameter in network.module.parameters()) == manifest["parameters"]
+    check_names_and_shapes(network)
     assert {spec.name: spec.channels for spec in network.inputs}.items() <= {
         name: shape[1] for name, shape in manifest["inputs"].items()
     }.items()
@@ -65,14 +46,8 @@ def test_names_and_shapes_are_the_published_ones(name: str) -> None:
 def test_the_whole_has_both_networks_names_after_a_prefix(name: str) -> None:
     with torch.device("meta"):
         names = list(build_network(name).module.state_dict())
-    warp, generator = (_read_manifest(part)["state_dict"] for part in ("pfafn_warp", "pfafn_gen"))
+    warp, generator = (read_manifest(part)["state_dict"] for part in ("pfafn_warp", "pfafn_gen"))
     assert names == [*(f"warp.{key}" for key in warp), *(f"generator.{key}" for key in generator)]
-
-
-def _load(name: str, seeded: Any) -> Any:
-    network = build_network(name)
-    network.module.load_state_dict(seeded.seeded_state_dict(network.module.state_dict()))
-    return network
 
 
 def _draw(seeded: Any, name: str, channels: int = 3) -> Tensor:
@@ -84,8 +59,8 @@ def test_the_generator_gives_the_published_numbers(seeded: Any) -> None:
 
     So far is the published picture from that of the same network in float64.
     """
-    network = _load("pfafn_gen", seeded)
-    warp, expected = np.load(UPSTREAM / "pfafn_warp.npz"), np.load(UPSTREAM / "pfafn_gen.npz")
+    network = build_seeded("pfafn_gen", seeded)
+    warp, expected = read_outputs("pfafn_warp"), read_outputs("pfafn_gen")
     flow, clothes = (torch.from_numpy(warp[name]) for name in ("flow", "warped_clothes"))
     whole = (_draw(seeded, "edge", 1) > -0.5).float()
     edge = F.grid_sample(whole, flow.permute(0, 2, 3, 1), padding_mode="zeros", align_corners=False)
@@ -105,7 +80,7 @@ def _measure(made: Tensor, expected: Any) -> float:
 
 def _run_warp(name: str, seeded: Any, count: int = MEMBERS) -> Ensemble:
     """The flows of a warp with seeded weights, each of a run with its own noise on the pictures."""
-    network = _load(name, seeded)
+    network = build_seeded(name, seeded)
     generator = torch.Generator().manual_seed(0)
     pictures = [_draw(seeded, spec.name) for spec in network.inputs]
     inputs = [picture + NOISE * torch.randn(count, 3, 128, 96, generator=generator) for picture in pictures]
@@ -118,7 +93,7 @@ def _run_warp(name: str, seeded: Any, count: int = MEMBERS) -> Ensemble:
 def test_the_published_flow_is_one_of_the_ensemble(name: str, seeded: Any) -> None:
     ensemble = _run_warp(name, seeded)
     reference, other = (
-        ensemble.measure_fairly(np.load(UPSTREAM / f"{each}.npz")["flow"][0].astype(np.float64))
+        ensemble.measure_fairly(read_outputs(each)["flow"][0].astype(np.float64))
         for each in (name, *(each for each in WARPS if each != name))
     )
     low, high = ensemble.find_range()
@@ -131,6 +106,6 @@ def test_the_published_flow_is_one_of_the_ensemble(name: str, seeded: Any) -> No
 def test_the_published_garment_is_warped_by_the_published_flow(name: str, seeded: Any) -> None:
     with torch.device("meta"):
         warp = build_network(name).module
-    expected = np.load(UPSTREAM / f"{name}.npz")
+    expected = read_outputs(name)
     made = warp.sample(_draw(seeded, "clothes"), torch.from_numpy(expected["flow"]))
     assert _measure(made, expected["warped_clothes"]) <= TOLERANCE

@@ -8,10 +8,7 @@ are therefore compared as one more member of an ensemble of runs under such nois
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +16,13 @@ import pytest
 import torch
 from noise_ensemble import Ensemble
 from numpy.typing import NDArray
+from published import build_seeded, check_names_and_shapes, needs_upstream, read_manifest, read_outputs
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtopt.optimize.networks import build_network, sdafn, warping
 from vtopt.optimize.networks.sdafn import Flows, Sdafn
 
-UPSTREAM = Path(__file__).parents[4] / "shared" / "upstream"
 PUBLISHED = ["sdafn", "sdafn_plus_3", "sdafn_plus_4", "sdafn_plus_5"]
 SMALL = {
     "pyramid_widths": (6, 8, 10),
@@ -39,8 +36,6 @@ SMALL = {
 
 TOLERANCE = 1e-4
 """Largest difference of two formulations, of the picture's largest value."""
-
-needs_upstream = pytest.mark.skipif(not UPSTREAM.exists(), reason="no ../shared/upstream")
 
 
 # The method, plainly.
@@ -201,28 +196,12 @@ def test_sizes_are_multiples_of_two_to_the_levels(levels: int) -> None:
 # Against the public network.
 
 
-@pytest.fixture(scope="module")
-def seeded() -> Any:
-    """The public module that makes weights and inputs from names and shapes."""
-    spec = importlib.util.spec_from_file_location("seeded_weights", UPSTREAM / "seeded_weights.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _read_manifest(name: str) -> dict[str, Any]:
-    return json.loads((UPSTREAM / "manifest.json").read_text())[name]
-
-
 @needs_upstream
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    manifest = _read_manifest(name)
+    manifest = read_manifest(name)
     network = build_network(name)
-    shapes = {key: list(tensor.shape) for key, tensor in network.module.state_dict().items()}
-    assert list(shapes.items()) == list(manifest["state_dict"].items())
-    assert sum(parameter.numel() for parameter in network.module.parameters()) == manifest["parameters"]
+    check_names_and_shapes(network)
     assert [spec.name for spec in network.inputs] == list(manifest["inputs"])
     assert [spec.channels for spec in network.inputs] == [shape[1] for shape in manifest["inputs"].values()]
     assert network.outputs == tuple(manifest["outputs"])
@@ -234,11 +213,10 @@ NOISE = 1e-6
 
 def _run_seeded(name: str, seeded: Any, count: int = MEMBERS) -> NDArray[np.float64]:
     """Pictures of the network with seeded weights, each of a run with its own noise on the inputs."""
-    module = build_network(name).module
-    module.load_state_dict(seeded.seeded_state_dict(module.state_dict()))
+    module = build_seeded(name, seeded).module
     generator = torch.Generator().manual_seed(0)
     inputs = []
-    for key, shape in _read_manifest(name)["inputs"].items():
+    for key, shape in read_manifest(name)["inputs"].items():
         picture = seeded.seeded_input(f"{'sdafn' if name == 'sdafn' else 'sdafn_plus'}.{key}", tuple(shape))
         inputs.append(picture + NOISE * torch.randn(count, *shape[1:], generator=generator))
     with torch.no_grad():
@@ -246,7 +224,7 @@ def _run_seeded(name: str, seeded: Any, count: int = MEMBERS) -> NDArray[np.floa
 
 
 def _read_reference(name: str) -> NDArray[np.float64]:
-    return np.load(UPSTREAM / f"{name}.npz")["tryon"][0].astype(np.float64)
+    return read_outputs(name)["tryon"][0].astype(np.float64)
 
 
 @needs_upstream
