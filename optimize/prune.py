@@ -12,7 +12,6 @@ import typer
 from .artifacts import Force, NetworkName, PairCount, PairsFolder, WeightsIn, WeightsOut, new_output
 from .errors import NetworkError, UsageError
 from .networks import Network, build_network
-from .networks.spectral_norm import fold_network
 from .networks.widths import PRUNED, find_pruned, list_shapes
 from .provenance import INT8_RANGES, add_record, read_metadata
 from .pruning.ratio import PruningRatio, list_empty_parts, parse_count, parse_ratio, resolve_ratio
@@ -82,8 +81,7 @@ def prune_network(
 ) -> Path:
     """Remove the least important channels of every layer; weights and widths travel in one file.
 
-    What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. Spectral norms
-    are folded into the weights. The pictures change: vtopt finetune brings them back.
+    What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. The pictures change: vtopt finetune brings them back.
 
     Raises UsageError for settings that contradict each other, NetworkError where nothing can be removed and for a
     network that does not run.
@@ -91,7 +89,7 @@ def prune_network(
     from .pruning.figures import compare_networks, count_network
 
     check_settings(ratio=ratio, max_macs=max_macs, steps=steps, recover_steps=recover_steps)
-    built = fold_network(load_network(source, network))
+    built = load_network(source, network)
     settings = {
         "ratio": ratio,
         "max_macs": max_macs,

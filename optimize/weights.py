@@ -13,6 +13,7 @@ from .errors import InputError, NetworkError, OutputError
 from .fitting import find_networks, summarize_misfit, summarize_names
 from .networks import NETWORKS, Network, build_network
 from .networks.names import rename_entries
+from .networks.spectral_norm import fold_network
 from .provenance import CONFIG, NETWORK, PICTURES, Metadata, read_metadata
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _sort_header(path: Path) -> None:
 def load_network(path: Path, name: str | None = None) -> Network:
     """Return the network of a file of weights or a checkpoint, loaded, float32, in evaluation mode.
 
+    Its spectral norms are folded: what exports, prunes and rounds it sees weights and no division of them.
     `name` is needed only where the file does not say; what a network then has to say of settings that nobody chose
     is said once. A file can only name registered networks: that of a user's own, package.module:factory, is imported
     when the user names it and never because a file does.
@@ -88,7 +90,7 @@ def load_network(path: Path, name: str | None = None) -> Network:
     require_finite(weights, path)
     if network.notice:
         _announce(f"{path} as {named}: {network.notice}")
-    return network
+    return fold_network(network)
 
 
 @cache

@@ -122,6 +122,21 @@ def test_a_checkpoint_loads_as_a_network(small_checkpoint: Path) -> None:
     assert load_network(small_checkpoint).name == NAME
 
 
+def test_spectral_norms_are_folded(path: Path) -> None:
+    normed = build_network("completion_texture", {"first": 8, "most": 16})
+    assert any(name.endswith("weight_orig") for name in normed.module.state_dict())
+    save_weights(normed.module.state_dict(), path, describe_network("completion_texture", normed))
+    folded = load_network(path)
+    assert not any(name.endswith("weight_orig") for name in folded.module.state_dict())
+    save_weights(folded.module.state_dict(), path, describe_network("completion_texture", folded))
+    again = load_network(path)
+    inputs = [torch.rand(1, spec.channels, 64, 64) for spec in normed.inputs]
+    with torch.no_grad():
+        first, second, third = (network.module(*inputs) for network in (normed, folded, again))
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
 def test_a_file_that_names_no_network_asks_for_one(network: Network, path: Path) -> None:
     save_weights(network.module.state_dict(), path, {})
     with pytest.raises(NetworkError, match=r"does not say which network .*--network NAME"):
