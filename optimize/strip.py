@@ -52,7 +52,7 @@ def strip_checkpoint(
         stripped = _join_parts(files, network)
     else:
         stripped = _keep_one(chosen, source, network)
-    settings = {"network": network, "key": key} | ({"with": ", ".join(map(str, with_))} if with_ else {})
+    settings = {"network": network, "key": key} | ({"with": ", ".join(path.name for path in with_)} if with_ else {})
     header = add_record(
         stripped.header, "strip", source, settings=settings, figures=stripped.figures, notices=stripped.notices
     )
@@ -104,8 +104,9 @@ def _join_parts(files: Mapping[Path, Selection], network: str | None) -> _Stripp
     figures = {
         "kept": len(weights),
         "dropped": [f"{path.name}: {what}" for path, chosen in files.items() for what in chosen.dropped],
-        "from": {part: files[file.path].source for part, file in given.items()},
-        "files": {part: {"name": file.path.name, "sha256": hash_artifact(file.path)} for part, file in given.items()},
+        "from": {part: files[file.path].source or "the top level" for part, file in given.items()},
+        "files": {part: file.path.name for part, file in given.items()},
+        "sha256": {part: hash_artifact(file.path) for part, file in given.items()},
     }
     notices = tuple(f"{path.name}: {notice}" for path, chosen in files.items() for notice in chosen.notices)
     header = _keep_history(next(iter(files.values()))) | describe_network(network, built)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Annotated, Any, Literal
@@ -420,3 +421,13 @@ def test_a_setting_that_is_a_file_and_names_no_such_step(row: str, message: str,
             from: strip
         """
     assert message in read_problems(tmp_path, text)
+
+
+def test_a_setting_whose_name_is_pythons_own_is_written_without_its_underscore() -> None:
+    from vtopt.optimize.strip import strip_checkpoint
+
+    assert read_shape(strip_checkpoint).settings["with"].name == "with_"
+    stage = Stage("strip", {"with": ["gen.pth"]}, "strip", None)
+    assert check_recipe(Recipe("", (stage,)), "checkpoint") == []
+    (problem,) = check_recipe(Recipe("", (replace(stage, settings={"with_": ["gen.pth"]}),)), "checkpoint")
+    assert "no setting 'with_'; did you mean 'with'?" in problem

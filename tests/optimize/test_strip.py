@@ -274,11 +274,11 @@ def test_two_checkpoints_become_one_network(network: str, tmp_path: Path, output
     parts = [name for name, _ in build_network(network).module.named_children()]
     (record,) = read_history(output)
     assert (record.parent, record.parent_sha256) == ("second.pth", hash_artifact(second))
-    assert record.settings["with"] == str(first)
-    assert record.figures["files"] == {
-        part: {"name": path.name, "sha256": hash_artifact(path)}
-        for part, path in zip(parts, (first, second), strict=True)
-    }
+    assert record.settings["with"] == "first.pth"
+    files = dict(zip(parts, (first, second), strict=True))
+    assert record.figures["files"] == {part: path.name for part, path in files.items()}
+    assert record.figures["sha256"] == {part: hash_artifact(path) for part, path in files.items()}
+    assert record.figures["from"] == dict(zip(parts, ("the top level", "state_dict"), strict=True))
     assert record.figures["kept"] == len(expected)
     assert record.figures["dropped"] == ["second.pth: optimizer"]
     assert record.notices[0] == "second.pth: removed 'module.' from the names"
