@@ -269,8 +269,10 @@ def test_two_checkpoints_become_one_network(network: str, tmp_path: Path, output
     strip_checkpoint(second, output, network=network, with_=[first])
     torch.manual_seed(0)
     expected = build_network(network).module.state_dict()
-    loaded = load_network(output, network).module.state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    written = load_file(output)
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+    assert load_network(output, network).name == network
     parts = [name for name, _ in build_network(network).module.named_children()]
     (record,) = read_history(output)
     assert (record.parent, record.parent_sha256) == ("second.pth", hash_artifact(second))
