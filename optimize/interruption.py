@@ -1,4 +1,4 @@
-"""Ctrl-C that no library swallows: some turn the KeyboardInterrupt inside them into another error, or go on."""
+"""Ctrl-C and SIGTERM that no library swallows: some turn KeyboardInterrupt into another error, or go on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _heard: list[int] = []
 
 
 def watch_interrupts() -> None:
-    """Remember a Ctrl-C from now on, beside raising KeyboardInterrupt; one that is ignored stays so."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _remember)
+    """Remember a Ctrl-C or SIGTERM from now on, beside raising KeyboardInterrupt; one that is ignored stays so."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, _remember)
 
 
 def _remember(number: int, frame: Any) -> None:
@@ -22,7 +23,7 @@ def _remember(number: int, frame: Any) -> None:
 
 
 def is_interrupted() -> bool:
-    """Tell whether there was a Ctrl-C."""
+    """Tell whether there was a Ctrl-C or SIGTERM."""
     return bool(_heard)
 
 

@@ -26,8 +26,13 @@ def load_weights(path: Path, name: str | None = None) -> tuple[dict[str, Tensor]
     """Return the tensors and the `vtopt.` header entries of a .safetensors file or a checkpoint.
 
     `name` is the network the user named, the only one beside the registered that a file may also name.
+
+    Raises InputError for a model in place of weights, and for what cannot be read.
     """
-    if detect_kind(path) == "checkpoint":
+    kind = detect_kind(path)
+    if kind not in ("weights", "checkpoint"):
+        raise InputError(f"{path}: is an exported model; give the .safetensors or checkpoint that it was made from")
+    if kind == "checkpoint":
         from .checkpoint import read_checkpoint, select_weights
 
         chosen = select_weights(read_checkpoint(path), path, network=name)

@@ -17,22 +17,23 @@ from vtopt.optimize.interruption import is_interrupted, watch_interrupts
 
 @pytest.fixture(autouse=True)
 def _watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(interruption, "_heard", [])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def _swallow() -> None:
+def _swallow(number: int = signal.SIGINT) -> None:
     """Interrupt this process, in a library that catches everything.
 
     No signal is sent: where OpenVINO has run, it leaves a signal stack behind that is none any more.
     """
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     assert callable(handler)
     with pytest.raises(KeyboardInterrupt):
-        handler(signal.SIGINT, None)
+        handler(number, None)
 
 
 @pytest.mark.parametrize("error", [InputError("pictures differ"), ValueError("no shape"), OSError("none")])
@@ -61,10 +62,11 @@ def test_without_one_an_error_is_that_error(monkeypatch: pytest.MonkeyPatch) -> 
     assert (end.value.code, is_interrupted()) == (1, False)
 
 
-def test_what_was_made_after_an_interruption_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_made_after_an_interruption_is_not_kept(number: int, tmp_path: Path) -> None:
     watch_interrupts()
     with pytest.raises(KeyboardInterrupt), new_output(tmp_path / "a.onnx", "onnx") as temporary:
-        _swallow()
+        _swallow(number)
         temporary.write_bytes(b"made another way")
     assert list(tmp_path.iterdir()) == []
 

@@ -122,6 +122,13 @@ def test_a_checkpoint_loads_as_a_network(small_checkpoint: Path) -> None:
     assert load_network(small_checkpoint).name == NAME
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml"])
+def test_a_model_in_place_of_weights_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"<?xml version='1.0'?>")
+    with pytest.raises(InputError, match=f"{name}: is an exported model; give the .safetensors"):
+        load_network(tmp_path / name)
+
+
 def test_spectral_norms_are_folded(path: Path) -> None:
     normed = build_network("completion_texture", {"first": 8, "most": 16})
     assert any(name.endswith("weight_orig") for name in normed.module.state_dict())
