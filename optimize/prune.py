@@ -81,7 +81,8 @@ def prune_network(
 ) -> Path:
     """Remove the least important channels of every layer; weights and widths travel in one file.
 
-    What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. The pictures change: vtopt finetune brings them back.
+    What makes the network's outputs, a warp's grid, an attention map or a mask keeps all its channels. The pictures
+    change: vtopt finetune brings them back.
 
     Raises UsageError for settings that contradict each other, NetworkError where nothing can be removed and for a
     network that does not run.
