@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..optimize.data.derived import NEAR_WHITE, derive_edge
 from ..optimize.errors import InputError
 from .runtimes import Shape
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .engines import Engine
 
 __all__ = [
+    "NEAR_WHITE",
     "derive_edge",
     "draw_noise",
     "feed_pair",
@@ -27,9 +29,6 @@ __all__ = [
     "take_picture",
     "write_shape",
 ]
-
-NEAR_WHITE = 0.9
-"""A garment pixel with every channel above this, in [-1, 1], is background (242 of 255)."""
 
 PICTURE_NAMES: Mapping[str, str] = {
     "person": "person",
@@ -45,6 +44,13 @@ PICTURE_NAMES: Mapping[str, str] = {
     "cloth_mask": "edge",
     "pose": "pose",
     "agnostic": "agnostic",
+    "densepose": "densepose",
+    "parse_agnostic": "parse_agnostic",
+    "layout": "layout",
+    "painted_layout": "painted_layout",
+    "representation": "representation",
+    "hole": "hole",
+    "garments": "garments",
 }
 """Input name -> the picture that feeds it, for models that do not say it themselves."""
 
@@ -66,10 +72,11 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
     """Return the engine's inputs for one pair: float32 (N, C, H, W), N the model's batch, or 1 where dynamic.
 
     An input fed by several pictures gets them one after the other along its channels. What has fewer channels
-    than its input is repeated (6 channels: the person twice). A pair without an edge gets `derive_edge` of its
-    clothes; for a pose or an agnostic person that it has not, the person stands in, which a notice says once.
+    than its input is repeated (6 channels: the person twice). What a pair has not is made of its other pictures, an
+    edge of its clothes; where that shows something else, the person in place of a pose, a notice says so once.
 
-    Raises InputError for an input that no picture is known for, and for a pair of another size.
+    Raises InputError for an input that no picture is known for, for a picture that is missing, with the folder to add,
+    and for a pair of another size.
     """
     unknown = [name for name in engine.inputs if name not in engine.pictures]
     if unknown:
@@ -85,22 +92,27 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
 
 def _join_pictures(engine: Engine, name: str, pair: Pair) -> np.ndarray:
     """Return the picture (C, H, W) for an input, or the several that are joined by + in its name."""
-    given = {"person": pair.person, "clothes": pair.clothes, "pose": pair.pose, "agnostic": pair.agnostic}
-    pictures = {key: picture for key, picture in given.items() if picture is not None}
-    pictures["edge"] = derive_edge(pair.clothes) if pair.edge is None else pair.edge
+    from ..optimize.data.pictures import find_picture, stands_in
+
     wanted = engine.pictures[name].split("+")
-    if missing := [key for key in wanted if key not in pictures]:
-        _announce_stand_in(engine.path, name, " and ".join(missing))
-    return np.concatenate([pictures.get(key, pair.person) for key in wanted])
+    try:
+        found = [find_picture(pair, key) for key in wanted]
+    except InputError as error:
+        raise InputError(f"{engine.path}: input '{name}' cannot be fed: {error}") from error
+    if missing := tuple(key for key in wanted if stands_in(pair, key)):
+        _announce_stand_in(engine.path, name, missing)
+    return np.concatenate(found)
 
 
 @cache
-def _announce_stand_in(path: Path | None, name: str, missing: str) -> None:
+def _announce_stand_in(path: Path | None, name: str, missing: tuple[str, ...]) -> None:
     from ..optimize.console import print_notice
+    from ..optimize.data.pictures import PICTURES
 
+    folders = " and ".join(f"{PICTURES[key].folders[0]}/" for key in missing)
     print_notice(
-        f"{path}: input '{name}' wants {missing}, which the pairs have not: the person stands in, and the pictures "
-        "are not what the network can do; add test_pose/ and test_agnostic/ to the pairs"
+        f"{path}: input '{name}' wants {' and '.join(missing)}, which the pairs have not: the person stands in, and "
+        f"the pictures are not what the network can do; add {folders} to the pairs"
     )
 
 
@@ -113,14 +125,6 @@ def draw_noise(engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
         for name, shape in engine.inputs.items()
     }
     return {name: generator.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def derive_edge(clothes: np.ndarray) -> np.ndarray:
-    """Return a garment mask (1, H, W) of 0 and 1 from clothes (3, H, W): 1 where a pixel is not near-white.
-
-    A stand-in for a missing edge file; a white garment loses its white parts.
-    """
-    return (clothes.min(axis=0, keepdims=True) <= NEAR_WHITE).astype(np.float32)
 
 
 def infer_picture(engine: Engine, pair: Pair) -> np.ndarray:

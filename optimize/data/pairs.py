@@ -8,14 +8,16 @@
     test_pose/       optional: the persons' skeletons, named like the persons
     test_agnostic/   optional: the persons with garment and arms hidden, named like the persons
 
-An optional folder that is there holds a picture for every pair.
+and the folders of further pictures that `pictures.PICTURES` names, all optional and named like the persons. An optional
+folder that is there holds a picture for every pair; its name may end in .png or .jpg where that of its person or
+clothes ends in something else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -26,8 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InputError
-from .preprocess import Size, load_picture, prepare_mask, prepare_picture
-from .synthetic import draw_placed_outfits
+from .drawing.scene import Scene, open_scene
+from .pictures import PICTURES, list_candidates
+from .preprocess import Size
 
 __all__ = ["Pair", "hash_pairs", "open_pairs"]
 
@@ -50,6 +53,17 @@ class Pair:
     truth: Array | None
     pose: Array | None = None
     agnostic: Array | None = None
+    load_further: Callable[[str], Array | None] | None = None
+    """Gives any other picture of `PICTURES` when it is asked for, and None for one that the pair has not."""
+
+    def get(self, name: str) -> Array | None:
+        """Return a picture (C, H, W) by its name in `PICTURES`, or None where the pair has none of its own."""
+        if name in _KEPT:
+            return getattr(self, name)
+        return self.load_further(name) if self.load_further else None
+
+
+_KEPT = ("person", "clothes", "edge", "truth", "pose", "agnostic")
 
 
 def open_pairs(
@@ -75,7 +89,8 @@ def hash_pairs(folder: Path | None, size: Size = (256, 192), count: int | None =
     _check_request(size, count, seed)
     if folder is None:
         base, request = Path(__file__).parent, f"{size[0]}x{size[1]} {_list_seeds(count, seed)}"
-        files = [base / "synthetic.py", *sorted((base / "drawing").glob("*.py"))]
+        files = [base / name for name in ("joints.py", "labels.py", "pictures.py")]
+        files += sorted((base / "drawing").glob("*.py"))
     else:
         base, request = folder, f"{size[0]}x{size[1]}"
         files = [file for row in _list_rows(folder, count) for file in row.files]
@@ -105,51 +120,40 @@ class _LazyPairs(Sequence[Pair], Generic[Key]):
 
 @dataclass(frozen=True)
 class _Row:
-    person: Path
-    clothes: Path
-    edge: Path | None
-    truth: Path | None
-    pose: Path | None
-    agnostic: Path | None
+    pictures: Mapping[str, Path]
 
     @property
     def files(self) -> list[Path]:
-        optional = (self.edge, self.truth, self.pose, self.agnostic)
-        return [self.person, self.clothes, *(file for file in optional if file)]
+        return list(dict.fromkeys(self.pictures.values()))
 
 
 def _load_pair(row: _Row, size: Size) -> Pair:
-    def load(file: Path) -> Array:
-        return prepare_picture(load_picture(file), size)
+    load = partial(_load_one, row, size)
+    name = f"{row.pictures['person'].stem}-{row.pictures['clothes'].stem}"
+    return _make_pair(name, load)
 
-    return Pair(
-        name=f"{row.person.stem}-{row.clothes.stem}",
-        person=load(row.person),
-        clothes=load(row.clothes),
-        edge=prepare_mask(load_picture(row.edge), size) if row.edge else None,
-        truth=load(row.truth) if row.truth else None,
-        pose=load(row.pose) if row.pose else None,
-        agnostic=load(row.agnostic) if row.agnostic else None,
-    )
+
+def _load_one(row: _Row, size: Size, name: str) -> Array | None:
+    read, file = PICTURES[name].read, row.pictures.get(name)
+    return read(file, row.pictures["person"], size) if read and file else None
+
+
+def _make_pair(name: str, load: Callable[[str], Array | None]) -> Pair:
+    person, clothes, *optional = (load(picture) for picture in _KEPT)
+    assert person is not None
+    assert clothes is not None
+    return Pair(name, person, clothes, *optional, load_further=load)
 
 
 def _draw_pair(seed: int, size: Size) -> Pair:
     """Draw at the smallest 4:3 that covers size, which for a 4:3 size is size itself, and crop to it."""
     unit = max(-(-size[0] // 4), -(-size[1] // 3), 8)
-    drawn, _ = draw_placed_outfits(seed, (4 * unit, 3 * unit))
+    return _make_pair(f"drawn-{seed:06d}", partial(_draw_one, open_scene(seed, (4 * unit, 3 * unit)), size))
 
-    def prepare(picture: NDArray[np.uint8]) -> Array:
-        return prepare_picture(Image.fromarray(picture), size)
 
-    return Pair(
-        name=f"drawn-{seed:06d}",
-        person=prepare(drawn.person),
-        clothes=prepare(drawn.clothes),
-        edge=None,
-        truth=prepare(drawn.truth),
-        pose=prepare(drawn.pose),
-        agnostic=prepare(drawn.agnostic),
-    )
+def _draw_one(scene: Scene, size: Size, name: str) -> Array | None:
+    draw = PICTURES[name].draw
+    return draw(scene, size) if draw else None
 
 
 def _check_request(size: Size, count: int | None, seed: int) -> None:
@@ -167,18 +171,10 @@ def _list_rows(folder: Path, count: int | None) -> list[_Row]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give one in VITON's layout, with {_LIST}")
     persons, clothes = folder / "test_img", folder / "test_clothes"
-    optional = (folder / f"test_{name}" for name in ("edge", "truth", "pose", "agnostic"))
-    edges, truths, poses, agnostics = (place if place.is_dir() else None for place in optional)
+    places = {name: place for name in PICTURES if (place := _find_place(folder, name))}
     named = _read_list(folder / _LIST) if (folder / _LIST).exists() else _match_stems(persons, clothes)
     rows = [
-        _Row(
-            person=persons / person,
-            clothes=clothes / garment,
-            edge=edges and edges / garment,
-            truth=truths and truths / person,
-            pose=poses and poses / person,
-            agnostic=agnostics and agnostics / person,
-        )
+        _Row({name: _find_file(name, place, person, garment) for name, place in places.items()})
         for person, garment in named
     ]
     if not rows:
@@ -190,6 +186,19 @@ def _list_rows(folder: Path, count: int | None) -> list[_Row]:
             f"add them, or leave their pairs out of {_LIST}, or an optional folder out as a whole"
         )
     return rows[:count]
+
+
+def _find_place(folder: Path, name: str) -> Path | None:
+    """Return where pictures of a name lie; persons and clothes also where there is no such folder yet."""
+    places = [folder / place for place in PICTURES[name].folders]
+    required = places[0] if name in ("person", "clothes") else None
+    return next((place for place in places if place.is_dir()), required)
+
+
+def _find_file(name: str, place: Path, person: str, garment: str) -> Path:
+    kind = PICTURES[name]
+    candidates = list_candidates(kind, place, garment if kind.named_like == "clothes" else person)
+    return next((file for file in candidates if file.is_file()), candidates[0])
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 
-__all__ = ["Size", "crop_window", "load_picture", "prepare_mask", "prepare_picture", "restore_picture"]
+__all__ = [
+    "Size",
+    "crop_window",
+    "load_labels",
+    "load_picture",
+    "prepare_labels",
+    "prepare_mask",
+    "prepare_picture",
+    "restore_picture",
+]
 
 Size = tuple[int, int]  # (height, width)
 
@@ -27,11 +37,21 @@ def load_picture(path: Path) -> Image.Image:
     Transparent parts become white, EXIF orientation is applied, 16-bit grey is scaled to 8 bits; colour
     profiles are ignored. Raises InputError for a file that is missing, damaged, too large or no picture.
     """
-    try:
-        with Image.open(path) as opened:
-            return _flatten(ImageOps.exif_transpose(opened))
-    except Exception as error:  # PIL's decoders raise nearly anything on a damaged file
-        raise InputError(f"{path}: {_explain(error, path)}") from error
+    return _read(path, lambda opened: _flatten(ImageOps.exif_transpose(opened)))
+
+
+def load_labels(path: Path) -> Image.Image:
+    """Read a picture file of labels, one number per pixel, as 8-bit grey: the numbers of a palette, or the greys.
+
+    Raises InputError for a file that is missing, damaged or has colours for numbers.
+    """
+
+    def take_numbers(picture: Image.Image) -> Image.Image:
+        if picture.mode not in ("P", "L") or picture.format == "JPEG":
+            raise InputError(f"{path}: its pixels are colours, no labels; save it as a PNG with a palette, or in grey")
+        return Image.fromarray(np.asarray(picture))
+
+    return _read(path, take_numbers)
 
 
 def prepare_picture(picture: Image.Image, size: Size) -> NDArray[np.float32]:
@@ -47,6 +67,19 @@ def prepare_mask(picture: Image.Image, size: Size) -> NDArray[np.float32]:
     """
     pixels = np.asarray(_fit(_flatten(picture).convert("L"), size))
     return (pixels > _MIDDLE).astype(np.float32)[np.newaxis]
+
+
+def prepare_labels(picture: Image.Image, size: Size, classes: Sequence[int]) -> NDArray[np.float32]:
+    """Crop a picture of labels as `prepare_picture` does, take the nearest, and turn each into its class.
+
+    `classes` has a class for every label. Gives float32 (number of classes, height, width), 1 in each pixel's class
+    and 0 elsewhere. Raises ValueError for a label that has no class.
+    """
+    labels = np.asarray(_fit(picture, size, Image.Resampling.NEAREST))
+    if labels.max(initial=0) >= len(classes):
+        raise ValueError(f"label {labels.max()} is not known; labels go from 0 to {len(classes) - 1}")
+    numbers = np.arange(max(classes) + 1)[:, np.newaxis, np.newaxis]
+    return (np.asarray(classes)[labels] == numbers).astype(np.float32)
 
 
 def restore_picture(array: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -67,9 +100,19 @@ def crop_window(width: int, height: int, size: Size) -> tuple[int, int, int, int
     return left, top, left + crop_width, top + crop_height
 
 
-def _fit(picture: Image.Image, size: Size) -> Image.Image:
+def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            return convert(opened)
+    except InputError:
+        raise
+    except Exception as error:  # PIL's decoders raise nearly anything on a damaged file
+        raise InputError(f"{path}: {_explain(error, path)}") from error
+
+
+def _fit(picture: Image.Image, size: Size, resampling: Image.Resampling = _FILTER) -> Image.Image:
     height, width = size
-    return picture.crop(crop_window(*picture.size, size)).resize((width, height), _FILTER)
+    return picture.crop(crop_window(*picture.size, size)).resize((width, height), resampling)
 
 
 def _flatten(picture: Image.Image) -> Image.Image:

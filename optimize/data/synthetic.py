@@ -10,17 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .drawing.body import Body, pick_body
-from .drawing.canvas import Canvas, quantize
-from .drawing.flat import render_flat
-from .drawing.garment import Garment, pick_garment
-from .drawing.person import draw_figure, dress_figure, locate_cloth
-from .drawing.pose import draw_agnostic, draw_pose
+from .drawing.body import Body
+from .drawing.canvas import Canvas
+from .drawing.garment import Garment
+from .drawing.person import locate_cloth
+from .drawing.scene import (
+    Scene,
+    open_scene,
+    show_agnostic,
+    show_clothes,
+    show_person,
+    show_pose,
+    show_truth,
+    show_worn,
+)
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
-
-_BODY, _WORN, _WANTED = range(3)
 
 
 class DrawnPair(NamedTuple):
@@ -47,7 +53,7 @@ class DrawnOutfits(NamedTuple):
 
 def draw_pair(seed: int, size: Size = (256, 192)) -> DrawnPair:
     """Draw the pair of a seed; pictures are uint8 (height, width, 3), size is (height, width) at 4:3."""
-    return draw_outfits(*_pick_outfits(seed), size)
+    return _draw_pair(open_scene(seed, size))
 
 
 def draw_placed_pair(seed: int, size: Size = (256, 192)) -> tuple[DrawnPair, NDArray[np.float32]]:
@@ -56,57 +62,28 @@ def draw_placed_pair(seed: int, size: Size = (256, 192)) -> tuple[DrawnPair, NDA
     The places are float32 (3, height, width): x and y in [-1, 1] as a sampling grid has them (align_corners
     False), both times the garment's coverage, and that coverage in 0..1.
     """
-    body, worn, wanted = _pick_outfits(seed)
-    pair = draw_outfits(body, worn, wanted, size)
-    return pair, _stack_places(locate_cloth(draw_figure(body, Canvas(*size)), wanted))
-
-
-def _pick_outfits(seed: int) -> tuple[Body, Garment, Garment]:
-    return (
-        pick_body(_seed_stream(seed, _BODY)),
-        pick_garment(_seed_stream(seed, _WORN)),
-        pick_garment(_seed_stream(seed, _WANTED)),
-    )
+    scene = open_scene(seed, size)
+    return _draw_pair(scene), _stack_places(scene)
 
 
 def draw_outfits(body: Body, worn: Garment, wanted: Garment, size: Size = (256, 192)) -> DrawnPair:
     """Draw a body in the worn garment, the wanted garment laid out, and the body in it."""
-    canvas = _open_canvas(size)
-    figure = draw_figure(body, canvas)
-    clothes = render_flat(wanted, canvas)
-    return DrawnPair(
-        quantize(dress_figure(figure, worn, render_flat(worn, canvas))),
-        quantize(clothes),
-        quantize(dress_figure(figure, wanted, clothes)),
-    )
+    return _draw_pair(Scene(body, worn, wanted, Canvas(*size)))
+
+
+def _draw_pair(scene: Scene) -> DrawnPair:
+    return DrawnPair(show_person(scene), show_clothes(scene), show_truth(scene))
 
 
 def draw_placed_outfits(seed: int, size: Size = (256, 192)) -> tuple[DrawnOutfits, NDArray[np.float32]]:
     """Draw the pair of a seed as `draw_placed_pair` does, with the worn garment, the pose and the agnostic person."""
-    body, worn, wanted = _pick_outfits(seed)
-    canvas = _open_canvas(size)
-    figure = draw_figure(body, canvas)
-    laid_out, clothes = render_flat(worn, canvas), render_flat(wanted, canvas)
-    pictures = DrawnOutfits(
-        person=quantize(dress_figure(figure, worn, laid_out)),
-        clothes=quantize(clothes),
-        truth=quantize(dress_figure(figure, wanted, clothes)),
-        worn=quantize(laid_out),
-        pose=quantize(draw_pose(body, canvas)),
-        agnostic=quantize(draw_agnostic(figure, canvas)),
-    )
-    return pictures, _stack_places(locate_cloth(figure, wanted))
+    scene = open_scene(seed, size)
+    pictures = DrawnOutfits(*_draw_pair(scene), show_worn(scene), show_pose(scene), show_agnostic(scene))
+    return pictures, _stack_places(scene)
 
 
-def _open_canvas(size: Size) -> Canvas:
-    height, width = size
-    if height * 3 != width * 4 or height < 32:
-        raise ValueError(f"size must be (height, width) at 4:3 and at least (32, 24), not {size}")
-    return Canvas(height, width)
-
-
-def _stack_places(places: NDArray[np.floating]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(places.transpose(2, 0, 1), np.float32)
+def _stack_places(scene: Scene) -> NDArray[np.float32]:
+    return np.ascontiguousarray(locate_cloth(scene.figure, scene.wanted).transpose(2, 0, 1), np.float32)
 
 
 def write_pairs(folder: Path, count: int, *, seed: int = 0, size: Size = (256, 192)) -> Path:
@@ -144,7 +121,3 @@ def draw_contact_sheet(seeds: Sequence[int], size: Size = (256, 192)) -> Image.I
         for index, picture in enumerate(draw_pair(seed, size)):
             sheet.paste(Image.fromarray(picture), (left + index * (width + gap), top))
     return sheet
-
-
-def _seed_stream(seed: int, part: int) -> np.random.Generator:
-    return np.random.default_rng([seed, part])

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "InputSpec", "Network", "build_network"]
 
-Picture = Literal["person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse"]
+Picture = Literal[
+    "person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse",
+    "layout", "painted_layout", "representation", "hole", "garments", "z",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,38 @@ def test_feed_pair_lets_the_person_stand_in_and_says_so_once(capsys: pytest.Capt
     engine = _make_engine({"x": (1, 6, HEIGHT, WIDTH)}, {"x": "pose+agnostic"})
     for _ in range(2):
         np.testing.assert_array_equal(feed_pair(engine, pair)["x"][0], np.concatenate([pair.person] * 2))
-    assert capsys.readouterr().err.count("input 'x' wants pose and agnostic, which the pairs have not") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("input 'x' wants pose and agnostic, which the pairs have not") == 1
+    assert "add test_pose/ and test_agnostic/ to the pairs" in said
     feed_pair(engine, replace(pair, pose=pair.person, agnostic=pair.person))
     assert capsys.readouterr().err == ""
+
+
+def test_feed_pair_names_only_the_folders_that_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    _announce_stand_in.cache_clear()
+    pair = replace(_make_pair(), agnostic=np.zeros((3, HEIGHT, WIDTH), np.float32))
+    feed_pair(_make_engine({"x": (1, 6, HEIGHT, WIDTH)}, {"x": "agnostic+densepose"}), pair)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "wants densepose, which" in said
+    assert "add test_densepose/ to the pairs" in said
+
+
+def test_feed_pair_makes_pictures_of_others() -> None:
+    layout = np.zeros((8, HEIGHT, WIDTH), np.float32)
+    layout[4] = 1
+    pair = replace(_make_pair(), load_further={"layout": layout}.get)
+    feeds = feed_pair(_make_engine({"layout": (1, 8, HEIGHT, WIDTH), "garments": (1, 12, HEIGHT, WIDTH)}), pair)
+    np.testing.assert_array_equal(feeds["layout"][0], layout)
+    np.testing.assert_allclose(feeds["garments"][0, :3], pair.person, atol=1e-6)
+
+
+def test_feed_pair_names_the_folder_of_a_picture_that_nothing_stands_in_for() -> None:
+    engine = _make_engine({"person": PICTURE, "x": (1, 16, HEIGHT, WIDTH)}, {"x": "parse_agnostic+densepose"})
+    with pytest.raises(InputError) as caught:
+        feed_pair(engine, _make_pair())
+    assert str(caught.value) == (
+        "model.onnx: input 'x' cannot be fed: pair p-c: has no 'parse_agnostic'; add test_parse_agnostic/ to the pairs"
+    )
 
 
 def test_feed_pair_names_the_inputs_that_no_picture_is_known_for() -> None:

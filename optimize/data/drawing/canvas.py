@@ -63,11 +63,15 @@ def _clip_span(low: float, high: float, count: int, scale: float) -> slice:
 
 @dataclass(frozen=True)
 class Layer:
-    """Something to lay over a picture: coverage (h, w) and a colour, (3,) or (h, w, 3), in 0..1."""
+    """Something to lay over a picture: coverage (h, w) and a colour, (3,) or (h, w, 3), in 0..1.
+
+    What has no label is a shade on what lies below, and leaves that its label.
+    """
 
     window: Window
     alpha: Array
     color: Array | Color
+    label: int | None = None
 
     def lay_over(self, picture: Array) -> None:
         """Blend this layer into the picture (H, W, 3) in place."""
@@ -79,6 +83,13 @@ def lay_all(picture: Array, layers: Iterable[Layer]) -> None:
     """Blend layers into the picture in their order, in place."""
     for layer in layers:
         layer.lay_over(picture)
+
+
+def lay_labels(labels: NDArray[np.uint8], layers: Iterable[Layer]) -> None:
+    """Write the labels of layers into a label map (H, W) in their order, in place, where they cover half or more."""
+    for layer in layers:
+        if layer.label is not None:
+            labels[layer.window.rows, layer.window.columns][layer.alpha >= 0.5] = layer.label
 
 
 def quantize(picture: Array) -> NDArray[np.uint8]:

@@ -7,7 +7,8 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from .body import Body
+from ..labels import Label
+from .body import Body, Point
 from .canvas import Array, Canvas, Layer, Window, measure_ellipse, measure_limb, shade_color, smooth_step
 
 _HIGH = 24.0
@@ -43,6 +44,21 @@ def _open_head(body: Body, canvas: Canvas, reach: Reach) -> tuple[Window, Array,
     return window, across, down
 
 
+def locate_face(body: Body) -> dict[str, Point]:
+    """Tell where nose, eyes and ears are, in canvas units; left and right are those of the picture."""
+    turn, wide = radians(body.head_tilt), body.head_width / body.size
+    places = {"nose": (0.0, 9.0)}
+    for name, side in (("left", -1.0), ("right", 1.0)):
+        places |= {f"{name} eye": (side * 0.43 * wide, 1.5), f"{name} ear": (side * (wide - 0.5), 3.0)}
+
+    def turn_back(across: float, down: float) -> Point:
+        x, y = across * body.size, (down - 24.0) * body.size
+        pivot = body.neck_y - 13.0 * body.size
+        return body.center + x * cos(turn) - y * sin(turn), pivot + y * cos(turn) + x * sin(turn)
+
+    return {name: turn_back(*place) for name, place in places.items()}
+
+
 def draw_hair_back(body: Body, canvas: Canvas) -> list[Layer]:
     """The hair behind neck and shoulders."""
     ellipses = _HAIR_BACK[body.hair_style]
@@ -51,7 +67,7 @@ def draw_hair_back(body: Body, canvas: Canvas) -> list[Layer]:
     window, x, y = _open_head(body, canvas, _HAIR_REACH[body.hair_style])
     wide = body.head_width / body.size
     distance = np.minimum.reduce([measure_ellipse(x - u, y - v, a * wide, b * _HIGH) for u, v, a, b in ellipses])
-    return [Layer(window, window.cover(distance * body.size), shade_color(body.hair, 0.72))]
+    return [Layer(window, window.cover(distance * body.size), shade_color(body.hair, 0.72), Label.HAIR)]
 
 
 def draw_neck(body: Body, canvas: Canvas) -> list[Layer]:
@@ -64,7 +80,7 @@ def draw_neck(body: Body, canvas: Canvas) -> list[Layer]:
     distance = np.maximum(np.abs(bent) - (np.float32(8.6 * size) + flare), y - 12.0)
     shade = 1.0 - 0.20 * (1 - smooth_step(-14, 0, y + 0.02 * x * x)) - 0.10 * np.clip(np.abs(bent) / 10, 0, 1) ** 3
     alpha = window.cover(distance) * (1.0 - smooth_step(1, 12, y))
-    return [Layer(window, alpha, shade_color(body.skin, shade))]
+    return [Layer(window, alpha, shade_color(body.skin, shade), Label.SKIN)]
 
 
 def draw_head(body: Body, canvas: Canvas) -> list[Layer]:
@@ -76,14 +92,16 @@ def draw_head(body: Body, canvas: Canvas) -> list[Layer]:
     ears = measure_ellipse(side - wide + 0.5, y - 3.0, 3.0, 5.2)
     shade = 1.0 - 0.16 * smooth_step(0.55, 1.05, side / np.float32(wide)) ** 2
     layers = [
-        _paint(window, body, ears, shade_color(body.skin, 0.86)),
-        _paint(window, body, face, shade_color(body.skin, shade)),
+        _paint(window, body, ears, shade_color(body.skin, 0.86), label=Label.FACE),
+        _paint(window, body, face, shade_color(body.skin, shade), label=Label.FACE),
     ]
     return layers + _draw_face(body, window, x, y, wide) + _draw_hair(body, canvas)
 
 
-def _paint(window: Window, body: Body, distance: Array, color: Array, strength: float = 1.0) -> Layer:
-    return Layer(window, window.cover(distance * np.float32(body.size)) * np.float32(strength), color)
+def _paint(
+    window: Window, body: Body, distance: Array, color: Array, strength: float = 1.0, label: int | None = None
+) -> Layer:
+    return Layer(window, window.cover(distance * np.float32(body.size)) * np.float32(strength), color, label)
 
 
 def _draw_face(body: Body, window: Window, x: Array, y: Array, wide: float) -> list[Layer]:
@@ -151,7 +169,7 @@ def _draw_hair(body: Body, canvas: Canvas) -> list[Layer]:
     shadow = np.exp(-np.maximum(cap, 0.0) * np.float32(0.45)) * window.cover(_measure_face(x, y, wide))
     return [
         Layer(window, (0.20 * shadow).astype(np.float32), shade_color(body.skin, 0.5)),
-        _paint(window, body, cap, shade_color(body.hair, (gloss + strands).astype(np.float32))),
+        _paint(window, body, cap, shade_color(body.hair, (gloss + strands).astype(np.float32)), label=Label.HAIR),
     ]
 
 

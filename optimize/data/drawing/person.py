@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..labels import Label
 from .body import ArmMap, Body, TorsoMap, map_arm, map_torso, measure_hand
 from .canvas import (
     UNITS_HIGH,
@@ -17,6 +19,7 @@ from .canvas import (
     Layer,
     Window,
     lay_all,
+    lay_labels,
     sample_picture,
     shade_color,
     smooth_step,
@@ -47,6 +50,8 @@ class Figure:
     arms: tuple[ArmMap, ArmMap]
     bare_arms: tuple[BareArm, BareArm]
     above: list[Layer]
+    lower: list[Layer]
+    """What `below` is made of, upon the backdrop."""
 
 
 def draw_figure(body: Body, canvas: Canvas) -> Figure:
@@ -54,15 +59,17 @@ def draw_figure(body: Body, canvas: Canvas) -> Figure:
     torso = map_torso(body, canvas)
     arms = (map_arm(body, canvas, right=False), map_arm(body, canvas, right=True))
     below = _draw_backdrop(body, canvas)
-    lay_all(below, draw_hair_back(body, canvas))
+    hair = draw_hair_back(body, canvas)
+    lay_all(below, hair)
     solid = np.zeros((canvas.height, canvas.width), np.float32)
     bare = np.maximum(torso.distance, (torso.v - 108.0) * np.float32(torso.scale))
-    skin = Layer(torso.window, torso.window.cover(bare), shade_color(body.skin, torso.shade))
+    skin = Layer(torso.window, torso.window.cover(bare), shade_color(body.skin, torso.shade), Label.SKIN)
     bottom = _draw_bottom(body, torso)
-    lay_all(below, [skin, *draw_neck(body, canvas), bottom])
+    clad = [skin, *draw_neck(body, canvas), bottom]
+    lay_all(below, clad)
     solid[torso.window.rows, torso.window.columns] = np.maximum(skin.alpha, bottom.alpha)
     bare_arms = (_draw_bare_arm(body, arms[0], solid), _draw_bare_arm(body, arms[1], solid))
-    return Figure(body, below, torso, arms, bare_arms, draw_head(body, canvas))
+    return Figure(body, below, torso, arms, bare_arms, draw_head(body, canvas), [*hair, *clad])
 
 
 def dress_figure(figure: Figure, garment: Garment, flat: Array) -> Array:
@@ -89,27 +96,43 @@ def locate_cloth(figure: Figure, garment: Garment) -> Array:
     return _lay_figure(dark, garment, paint)
 
 
+def label_figure(figure: Figure, garment: Garment) -> NDArray[np.uint8]:
+    """Tell what each pixel of the person wearing the garment is; gives (H, W) of `Label`."""
+
+    def paint(x: Array, y: Array, shade: Array) -> Array:
+        return np.zeros((len(x), 3), np.float32)
+
+    labels = np.zeros(figure.below.shape[:2], np.uint8)
+    lay_labels(labels, [*figure.lower, *_list_layers(figure, garment, paint)])
+    return labels
+
+
 def _blacken(layers: Iterable[Layer]) -> list[Layer]:
     return [replace(layer, color=(0.0, 0.0, 0.0)) for layer in layers]
 
 
 def _lay_figure(figure: Figure, garment: Garment, paint: Paint) -> Array:
     picture = figure.below.copy()
+    lay_all(picture, _list_layers(figure, garment, paint))
+    return picture
+
+
+def _list_layers(figure: Figure, garment: Garment, paint: Paint) -> Iterator[Layer]:
+    """Yield what lies over the picture below, in the order of drawing."""
     torso = _warp_torso(figure, garment, paint)
-    torso.lay_over(picture)
-    covered = np.zeros(picture.shape[:2], np.float32)
+    yield torso
+    covered = np.zeros(figure.below.shape[:2], np.float32)
     covered[torso.window.rows, torso.window.columns] = torso.alpha
     for arm, bare in zip(figure.arms, figure.bare_arms, strict=True):
         free = 1.0 - covered[arm.window.rows, arm.window.columns] * arm.window.cover(_measure_seam(arm))
         if not garment.sleeve_length:
-            lay_all(picture, [replace(layer, alpha=layer.alpha * free) for layer in bare])
+            yield from (replace(layer, alpha=layer.alpha * free) for layer in bare)
             continue
         sleeve = _warp_sleeve(arm, garment, paint)
         seen = free * (1.0 - sleeve.alpha * (arm.along < garment.sleeve_length - 4.0))
-        lay_all(picture, [replace(layer, alpha=layer.alpha * seen) for layer in bare])
-        replace(sleeve, alpha=sleeve.alpha * free).lay_over(picture)
-    lay_all(picture, figure.above)
-    return picture
+        yield from (replace(layer, alpha=layer.alpha * seen) for layer in bare)
+        yield replace(sleeve, alpha=sleeve.alpha * free)
+    yield from figure.above
 
 
 def _measure_seam(arm: ArmMap) -> Array:
@@ -143,7 +166,8 @@ def _draw_bottom(body: Body, torso: TorsoMap) -> Layer:
             shade - band - 0.22 * crease - 0.10 * np.exp(-np.maximum(slit, 0) / 5.0) * smooth_step(120, 145, torso.v)
         )
     color = shade_color(body.bottom_color, shade.astype(np.float32))
-    return Layer(torso.window, torso.window.cover(distance), color)
+    label = Label.SKIRT if body.bottom == "skirt" else Label.TROUSERS
+    return Layer(torso.window, torso.window.cover(distance), color, label)
 
 
 def _draw_bare_arm(body: Body, arm: ArmMap, solid: Array) -> BareArm:
@@ -153,10 +177,11 @@ def _draw_bare_arm(body: Body, arm: ArmMap, solid: Array) -> BareArm:
     nearest = np.minimum(arm.distance, hand)
     shadow = 0.30 * np.exp(-np.maximum(nearest - 1.0, 0.0) * np.float32(0.28)) * smooth_step(4, 34, arm.along)
     cast = shadow * solid[window.rows, window.columns]
+    label = Label.LEFT_ARM if arm.side > 0 else Label.RIGHT_ARM  # the person's own, as seen from the front
     return BareArm(
         shadow=Layer(window, cast.astype(np.float32), (0.10, 0.08, 0.10)),
-        arm=Layer(window, window.cover(arm.distance), shade_color(body.skin, arm.shade)),
-        hand=Layer(window, window.cover(hand), shade_color(body.skin, _shade_hand(hand, arm))),
+        arm=Layer(window, window.cover(arm.distance), shade_color(body.skin, arm.shade), label),
+        hand=Layer(window, window.cover(hand), shade_color(body.skin, _shade_hand(hand, arm)), label),
     )
 
 
@@ -236,4 +261,4 @@ def _read_cloth(
     y = np.float32(place.top) + np.float32(place.zoom) * v[there]
     cloth = np.zeros((*alpha.shape, 3), np.float32)
     cloth[there] = paint(x.astype(np.float32), y.astype(np.float32), shade[there])
-    return Layer(window, alpha, cloth)
+    return Layer(window, alpha, cloth, Label.UPPER)

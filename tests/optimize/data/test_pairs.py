@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtopt.optimize.data import pairs as pairs_module
+from vtopt.optimize.data import pictures as pictures_module
 from vtopt.optimize.data.pairs import Pair, hash_pairs, open_pairs
 from vtopt.optimize.data.preprocess import load_picture, prepare_picture, restore_picture
 from vtopt.optimize.data.synthetic import draw_pair, write_pairs
@@ -78,6 +80,91 @@ def test_open_pairs_reads_poses_and_agnostic_persons(tmp_path: Path) -> None:
         assert pair.agnostic is not None
         assert (restore_picture(pair.pose) == 50 + number).all()
         assert (restore_picture(pair.agnostic) == 150 + number).all()
+
+
+def add_labels(folder: Path, place: str, label: int, name: str = "p0.png") -> None:
+    (folder / place).mkdir()
+    Image.fromarray(np.full(SIZE, label, np.uint8)).convert("P").save(folder / place / name)
+
+
+def test_open_pairs_reads_further_pictures_when_asked_for(tmp_path: Path) -> None:
+    make_folder(tmp_path, 1)
+    (tmp_path / "test_densepose").mkdir()
+    Image.fromarray(paint(77)).save(tmp_path / "test_densepose" / "p0.png")
+    add_labels(tmp_path, "test_parse_agnostic", 9)
+    add_labels(tmp_path, "test_parse", 5)
+    pair = open_pairs(tmp_path, SIZE)[0]
+    for name, place in (("parse_agnostic", 4), ("parse", 2), ("layout", 3)):
+        classes = pair.get(name)
+        assert classes is not None
+        assert classes.shape[1:] == SIZE
+        assert (classes.argmax(0) == place).all()
+    densepose = pair.get("densepose")
+    assert densepose is not None
+    assert (restore_picture(densepose) == 77).all()
+    assert pair.get("joints") is None
+    (tmp_path / "test_densepose" / "p0.png").unlink()
+    with pytest.raises(InputError, match=r"test_densepose.p0\.png: .*No such file"):
+        pair.get("densepose")
+
+
+def test_open_pairs_reads_joints_at_their_places_in_the_person(tmp_path: Path) -> None:
+    make_folder(tmp_path, 1)
+    (tmp_path / "test_joints").mkdir()
+    joints = {"people": [{"pose_keypoints_2d": [5.5, 7.5, 1] * 18}]}
+    (tmp_path / "test_joints" / "p0_keypoints.json").write_text(json.dumps(joints))
+    maps = open_pairs(tmp_path, SIZE)[0].get("joints")
+    assert maps is not None
+    assert maps.shape == (18, *SIZE)
+    assert (maps[:, 7, 5] == 1).all()
+
+
+def test_open_pairs_prefers_the_labels_of_the_truth(tmp_path: Path) -> None:
+    make_folder(tmp_path, 1)
+    add_labels(tmp_path, "test_parse", 5)
+    add_labels(tmp_path, "test_truth_parse", 14)
+    pair = open_pairs(tmp_path, SIZE)[0]
+    parse, layout = pair.get("parse"), pair.get("layout")
+    assert parse is not None
+    assert layout is not None
+    assert (parse[4] == 1).all()
+    assert (layout[3] == 1).all()
+
+
+def test_open_pairs_takes_other_endings_of_optional_pictures(tmp_path: Path) -> None:
+    make_folder(tmp_path, 1)
+    (tmp_path / "test_img" / "p0.png").rename(tmp_path / "test_img" / "p0.jpeg")
+    write_list(tmp_path, "p0.jpeg c0.png\n")
+    add_labels(tmp_path, "test_parse", 5)
+    assert open_pairs(tmp_path, SIZE)[0].get("layout") is not None
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.fromarray(paint(3)), r"its pixels are colours, no labels; save it as a PNG with a palette"),
+        (Image.fromarray(paint(20)[..., 0]), r"label 20 is not known; .* write the 20 labels of person parsing"),
+    ],
+    ids=["colours", "a label too high"],
+)
+def test_pairs_refuse_labels_that_are(picture: Image.Image, message: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, 1)
+    (tmp_path / "test_parse").mkdir()
+    picture.save(tmp_path / "test_parse" / "p0.png")
+    with pytest.raises(InputError, match=rf"test_parse.p0\.png: {message}"):
+        open_pairs(tmp_path, SIZE)[0].get("layout")
+
+
+def test_open_pairs_wants_a_further_folder_whole(tmp_path: Path) -> None:
+    add_labels(make_folder(tmp_path, 2), "test_parse", 5)
+    with pytest.raises(InputError, match=r"1 of 6 pictures are missing: test_parse/p1\.png; add .* out as a whole"):
+        open_pairs(tmp_path, SIZE)
+
+
+def test_hash_pairs_changes_with_further_pictures(tmp_path: Path) -> None:
+    before = hash_pairs(make_folder(tmp_path, 1), SIZE)
+    add_labels(tmp_path, "test_parse", 5)
+    assert hash_pairs(tmp_path, SIZE) != before
 
 
 @pytest.mark.parametrize(("count", "length"), [(None, 3), (1, 1), (3, 3), (99, 3)])
@@ -237,7 +324,7 @@ def test_pairs_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         loaded.append(path.name)
         return load_picture(path)
 
-    monkeypatch.setattr(pairs_module, "load_picture", load)
+    monkeypatch.setattr(pictures_module, "load_picture", load)
     pairs = open_pairs(make_folder(tmp_path), SIZE)
     assert loaded == []
     assert pairs[1] is not pairs[1]

@@ -11,7 +11,9 @@ from PIL import Image
 
 from vtopt.optimize.data.preprocess import (
     crop_window,
+    load_labels,
     load_picture,
+    prepare_labels,
     prepare_mask,
     prepare_picture,
     restore_picture,
@@ -220,6 +222,43 @@ def test_prepare_mask_lies_on_its_picture() -> None:
     mask, array = prepare_mask(picture, (64, 48)), prepare_picture(picture, (64, 48))
     assert (mask == (array[:1] > 0)).all()
     assert 0 < mask.mean() < 1
+
+
+def test_prepare_labels_keeps_labels_whole_and_lies_on_its_picture() -> None:
+    labels = np.zeros((350, 301), np.uint8)
+    labels[101:222, 70:163] = 2
+    picture, classes = Image.fromarray(labels), (0, 1, 1, 3)
+    prepared, mask = (
+        prepare_labels(picture, (64, 48), classes),
+        prepare_mask(Image.fromarray(np.where(labels == 2, 255, 0).astype(np.uint8)), (64, 48)),
+    )
+    assert (prepared.shape, prepared.dtype) == ((4, 64, 48), np.float32)
+    assert (prepared.sum(0) == 1).all()
+    assert (prepared[2:] == 0).all()
+    assert np.abs(prepared[1] - mask[0]).mean() < 0.02
+
+
+def test_prepare_labels_refuses_a_label_without_a_class() -> None:
+    with pytest.raises(ValueError, match="label 3 is not known; labels go from 0 to 2"):
+        prepare_labels(Image.fromarray(np.full((4, 3), 3, np.uint8)), (4, 3), (0, 1, 2))
+
+
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_load_labels_takes_the_numbers(mode: str, tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    picture = Image.fromarray(labels)
+    if mode == "P":
+        picture.putpalette(noise(16, 16).tobytes())
+    picture.save(tmp_path / "labels.png")
+    assert Image.open(tmp_path / "labels.png").mode == mode
+    assert np.array_equal(np.asarray(load_labels(tmp_path / "labels.png")), labels)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("L", "jpg")])
+def test_load_labels_refuses(mode: str, suffix: str, tmp_path: Path) -> None:
+    fill("L", 3).convert(mode).save(tmp_path / f"labels.{suffix}")
+    with pytest.raises(InputError, match=rf"labels\.{suffix}: its pixels are colours, no labels; save it as a PNG"):
+        load_labels(tmp_path / f"labels.{suffix}")
 
 
 @pytest.mark.parametrize("size", [(16, 12), (7, 13), (1, 1)])
