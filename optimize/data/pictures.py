@@ -64,7 +64,7 @@ def find_picture(pair: Pair, name: str) -> Array:
     if own is not None:
         return own
     if kind.derive is None:
-        raise InputError(f"pair {pair.name}: has no '{name}'; add {kind.folders[-1]}/ to the pairs")
+        raise InputError(f"pair {pair.name}: has no '{name}'; add {kind.folders[-1]}/ to the pairs, or take drawn ones")
     return kind.derive(*(find_picture(pair, other) for other in kind.made_of))
 
 

@@ -178,7 +178,8 @@ def test_feed_pair_names_the_folder_of_a_picture_that_nothing_stands_in_for() ->
     with pytest.raises(InputError) as caught:
         feed_pair(engine, _make_pair())
     assert str(caught.value) == (
-        "model.onnx: input 'x' cannot be fed: pair p-c: has no 'parse_agnostic'; add test_parse_agnostic/ to the pairs"
+        "model.onnx: input 'x' cannot be fed: pair p-c: has no 'parse_agnostic'; add test_parse_agnostic/ to the "
+        "pairs, or take drawn ones"
     )
 
 

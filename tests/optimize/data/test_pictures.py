@@ -162,7 +162,9 @@ def test_the_person_stands_in_for(name: str) -> None:
     ],
 )
 def test_find_picture_names_the_folder_to_add(name: str, missing: str, folder: str) -> None:
-    with pytest.raises(InputError, match=rf"^pair p-c: has no '{missing}'; add {folder}/ to the pairs$"):
+    with pytest.raises(
+        InputError, match=rf"^pair p-c: has no '{missing}'; add {folder}/ to the pairs, or take drawn ones$"
+    ):
         find_picture(bare(), name)
 
 
