@@ -251,7 +251,13 @@ def _read_shapes(name: str) -> dict[str, Tensor]:
     return {key: tensor.to("meta") for key, tensor in build_network(name).module.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = ("sdafn_plus_tiny", "sdafn_tiny", "completion_texture")
+"""Registered networks that are built in less than a second."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NETWORKS]
+)
 def test_the_weights_of_a_registered_network_fit_it_and_only_those_that_sample_otherwise(name: str) -> None:
     shapes = _read_shapes(name)
     twin = name.removesuffix("_aligned")
