@@ -181,7 +181,7 @@ def _prune(
 def _list_output_shapes(network: Network, inputs: tuple[Tensor, ...], what: str, hint: str) -> list[list[int]]:
     """Run the network and return the shapes of what it makes; raises NetworkError that says why it does not run."""
     from .nested import list_tensors
-    from .pruning.groups import run_shapes
+    from .pruning.macs import run_shapes
 
     try:
         made = run_shapes(network.module, inputs)

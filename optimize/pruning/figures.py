@@ -13,7 +13,7 @@ from ..artifacts import Size
 from ..data.pairs import open_pairs
 from ..export import make_example
 from ..progress import track
-from .groups import count_macs
+from .macs import count_macs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import NetworkError
-from .groups import Channels, find_channels, remove_channels, run_shapes
+from .groups import Channels, find_channels, remove_channels
 from .importance import Importance, Sample, make_score
+from .macs import run_shapes
 from .plan import Scope, estimate_macs, fit_macs, plan_widths
 from .ratio import find_ratio
 from .tracing import trace_network

@@ -23,7 +23,7 @@ from vtopt.optimize.networks.widths import PRUNED
 from vtopt.optimize.provenance import CONFIG, NETWORK, PICTURES, read_history, read_metadata
 from vtopt.optimize.prune import prune_network
 from vtopt.optimize.pruning.figures import count_network, make_inputs
-from vtopt.optimize.pruning.groups import count_macs
+from vtopt.optimize.pruning.macs import count_macs
 from vtopt.optimize.pruning.ratio import parse_ratio
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 

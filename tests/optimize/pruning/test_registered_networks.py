@@ -17,7 +17,7 @@ from vtopt.optimize.nested import list_tensors
 from vtopt.optimize.networks import NETWORKS, Network, build_network
 from vtopt.optimize.networks.spectral_norm import fold_network
 from vtopt.optimize.networks.widths import PRUNED, find_pruned, list_shapes
-from vtopt.optimize.pruning.groups import count_macs
+from vtopt.optimize.pruning.macs import count_macs
 from vtopt.optimize.pruning.removal import PruningRequest, prune_module
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 

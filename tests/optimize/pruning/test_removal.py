@@ -13,7 +13,7 @@ from vtopt.optimize.artifacts import Size
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.export import make_example
 from vtopt.optimize.networks.widths import find_pruned, list_shapes
-from vtopt.optimize.pruning.groups import count_macs
+from vtopt.optimize.pruning.macs import count_macs
 from vtopt.optimize.pruning.plan import estimate_macs, plan_widths
 from vtopt.optimize.pruning.removal import PruningRequest, Removal, prune_module
 from vtopt.optimize.pruning.tracing import trace_network
