@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -13,7 +13,7 @@ import typer
 from .artifacts import CheckpointIn, Force, NetworkName, WeightsOut, hash_artifact, new_output
 from .checkpoint import Selection, read_checkpoint, select_weights
 from .errors import DifferenceError, UsageError
-from .networks import NETWORKS, build_network
+from .networks import NETWORKS, Network, build_network
 from .parts import PartFile, join_parts
 from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_metadata
 from .weights import describe_network, fit_weights, require_finite, save_weights
@@ -25,6 +25,8 @@ __all__ = ["strip_checkpoint"]
 
 _KEY_HELP = "Which weights to keep of a checkpoint with several, for example netG or ema.module."
 _WITH_HELP = "A further file, for a network of several parts; may be given again. --key is for the first file alone."
+_SET_HELP = "A setting of the network that its weights do not show, for example align_corners=true; repeatable."
+_NOISE_HELP = "Keep the noise of a network that adds some, drawn from this seed: --set noise_seed=SEED."
 
 
 def strip_checkpoint(
@@ -34,6 +36,8 @@ def strip_checkpoint(
     network: NetworkName = None,
     key: Annotated[str | None, typer.Option(help=_KEY_HELP)] = None,
     with_: Annotated[list[Path] | None, typer.Option("--with", help=_WITH_HELP)] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help=_SET_HELP)] = None,
+    noise: Annotated[int | None, typer.Option(min=0, metavar="SEED", help=_NOISE_HELP)] = None,
     force: Force = False,
 ) -> Path:
     """Keep only the weights of a training checkpoint.
@@ -42,17 +46,21 @@ def strip_checkpoint(
     wrappers such as module. leave the names. No value changes: the written file is read again and must
     equal what was selected, bit for bit. Where the network is known, from --network or from the file, the
     weights must fit it, and the header describes it. A network whose parts were published one by one, as
-    pfafn_aligned, takes the files of all with --with; each part gets the one that fits it.
+    pfafn_aligned, takes the files of all with --with; each part gets the one that fits it. What --set chooses
+    travels with the weights, and holds for all that is made of them.
     """
+    asked = parse_settings([*(set_ or ()), *([] if noise is None else [f"noise_seed={noise}"])])
     chosen = _select(source, network, key)
     if with_:
         files = {source: chosen} | {path: _select(path, network) for path in with_}
         if len(files) <= len(with_):
             raise UsageError("strip: a file is named twice; name each part's file once")
-        stripped = _join_parts(files, network)
+        stripped = _join_parts(files, network, asked)
     else:
-        stripped = _keep_one(chosen, source, network)
-    settings = {"network": network, "key": key} | ({"with": ", ".join(path.name for path in with_)} if with_ else {})
+        stripped = _keep_one(chosen, source, network, asked)
+    settings: dict[str, Any] = {"network": network, "key": key}
+    settings |= {"with": ", ".join(path.name for path in with_)} if with_ else {}
+    settings |= {"set": ", ".join(f"{name}={json.dumps(value)}" for name, value in asked.items())} if asked else {}
     header = add_record(
         stripped.header, "strip", source, settings=settings, figures=stripped.figures, notices=stripped.notices
     )
@@ -77,27 +85,29 @@ def _select(path: Path, network: str | None, key: str | None = None) -> Selectio
     return replace(chosen, metadata={**read_metadata(path), **chosen.metadata})
 
 
-def _keep_one(chosen: Selection, source: Path, network: str | None) -> _Stripped:
+def _keep_one(chosen: Selection, source: Path, network: str | None, asked: Mapping[str, Any]) -> _Stripped:
     """Describe the network, where it is known, once the weights fit it; registered ones alone are believed."""
     header, notices = _keep_history(chosen), chosen.notices
     said = chosen.metadata.get(NETWORK)
     named = network or said
     if named is not None and (named in NETWORKS or named == network):
-        built = build_network(named, json.loads(chosen.metadata.get(CONFIG, "{}")) if said == named else {})
+        built = _build(named, json.loads(chosen.metadata.get(CONFIG, "{}")) if said == named else {}, asked)
         fit_weights(built, chosen.weights, f"{source} as {named}")
         header |= describe_network(named, built)
         notices += (built.notice,) if built.notice else ()
+    elif asked:
+        raise UsageError("strip: --set and --noise choose settings of the network; name that with --network")
     else:
         notices += ("the network is not known: pass --network now, or to later steps",)
     figures = {"kept": chosen.kept, "dropped": list(chosen.dropped), "from": chosen.source}
     return _Stripped(chosen.weights, header, figures, notices)
 
 
-def _join_parts(files: Mapping[Path, Selection], network: str | None) -> _Stripped:
+def _join_parts(files: Mapping[Path, Selection], network: str | None, asked: Mapping[str, Any]) -> _Stripped:
     """Put the weights of several files into one network; the history is that of the first file."""
     if network is None:
         raise UsageError("strip: --with joins the parts of a network; name that with --network")
-    built = build_network(network)
+    built = _build(network, {}, asked)
     part_files = [PartFile(path, chosen.weights, chosen.metadata) for path, chosen in files.items()]
     weights, given = join_parts(built, part_files)
     fit_weights(built, weights, f"{' and '.join(map(str, files))} as {network}")
@@ -111,6 +121,29 @@ def _join_parts(files: Mapping[Path, Selection], network: str | None) -> _Stripp
     notices = tuple(f"{path.name}: {notice}" for path, chosen in files.items() for notice in chosen.notices)
     header = _keep_history(next(iter(files.values()))) | describe_network(network, built)
     return _Stripped(weights, header, figures, notices + ((built.notice,) if built.notice else ()))
+
+
+def _build(name: str, config: Mapping[str, Any], asked: Mapping[str, Any]) -> Network:
+    if asked:
+        known = build_network(name, config).config
+        if unknown := [setting for setting in asked if setting not in known]:
+            listed = f"they are {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"strip: network '{name}' has no setting {', '.join(unknown)}; {listed}")
+    return build_network(name, {**config, **asked})
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE each; a value is JSON, or else text. Raises UsageError for what has no name or value."""
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"strip: --set {text!r} is no setting; write NAME=VALUE, for example align_corners=true")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
 
 
 def _keep_history(chosen: Selection) -> Metadata:

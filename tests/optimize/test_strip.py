@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,36 @@ def test_parts_that_do_not_make_a_whole_leave_nothing(tmp_path: Path, output: Pa
     with pytest.raises(UsageError, match="name that with --network"):
         strip_checkpoint(first, output, with_=[second])
     assert _list_left(output) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "seed"),
+    [({}, None), ({"noise": 3}, 3), ({"set_": ["noise_seed=4"]}, 4), ({"set_": ["noise_seed=null"]}, None)],
+)
+def test_settings_travel_with_the_weights(
+    asked: dict[str, Any], seed: int | None, tmp_path: Path, output: Path
+) -> None:
+    built = build_network("hrviton_gen", {"width": 2})
+    torch.save(built.module.state_dict(), path := tmp_path / "gen.pth")
+    strip_checkpoint(path, output, network="hrviton_gen", **{**asked, "set_": ["width=2", *asked.get("set_", [])]})
+    assert load_network(output).config["noise_seed"] == seed
+    (record,) = read_history(output)
+    assert record.settings["set"] == "width=2" + (f", noise_seed={json.dumps(seed)}" if asked else "")
+    assert bool(asked) != any("--noise SEED keeps some" in notice for notice in record.notices)
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "message"),
+    [
+        (NAME, {"noise": 3}, f"network '{NAME}' has no setting noise_seed; they are "),
+        (NAME, {"set_": ["heads"]}, "--set 'heads' is no setting; write NAME=VALUE"),
+        (None, {"set_": ["heads=2"]}, "choose settings of the network; name that with --network"),
+    ],
+)
+def test_settings_that_a_network_has_not_are_refused(
+    network: str | None, asked: dict[str, Any], message: str, tmp_path: Path, output: Path
+) -> None:
+    path = _save(_make_checkpoint()["state_dict"], tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=message):
+        strip_checkpoint(path, output, network=network, **asked)
+    assert not output.exists()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import InputSpec, Network
-from ..warping import offsets_to_grids, sample_border
+from ..warping import offsets_to_grids, sample_features
 
 __all__ = ["ConditionConfig", "ConditionGenerator", "Conditions", "build_hrviton_tocg", "resize_flow", "warp_by_flow"]
 
@@ -155,7 +155,7 @@ def _estimate_flow(head: nn.Module, features: Tensor) -> Tensor:
 
 def warp_by_flow(features: Tensor, flow: Tensor) -> Tensor:
     """Sample `features` (N, C, H, W) where a flow (N, 2, h, w) of any size leads, in pixels of its own size."""
-    return sample_border(features, offsets_to_grids(resize_flow(flow, features.shape[2:])))
+    return sample_features(features, offsets_to_grids(resize_flow(flow, features.shape[2:])))
 
 
 def resize_flow(flow: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

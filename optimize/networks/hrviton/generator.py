@@ -7,6 +7,7 @@ Module names are those of the public code, so its checkpoints load as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from ..registry import InputSpec, Network
 from .spade import LEAKY_SLOPE, SpadeBlock
 
-__all__ = ["GeneratorConfig", "ImageGenerator", "build_hrviton_gen"]
+__all__ = ["GeneratorConfig", "ImageGenerator", "build_hrviton_gen", "find_notice"]
 
 BLOCKS = {"head_0": 16, "G_middle_0": 16, "G_middle_1": 16, "up_0": 8, "up_1": 4, "up_2": 2, "up_3": 1, "up_4": 0.5}
 """Name of a block, coarsest first -> its channels in units of the width."""
@@ -29,6 +30,8 @@ PARTS = {
 
 ALIASES = {r"\b(?:ace|alias)_(?=[01s]\b)": "norm_", r"\.Spade\b": ""}
 """Names that the normalisations had in weights of the authors' and in those of networks that theirs came from."""
+
+NO_NOISE = "its public code adds noise to every picture and none is added here; vtopt strip --noise SEED keeps some"
 
 FEATURES = 16
 """Channels that the pictures are given at every size but the coarsest."""
@@ -102,4 +105,10 @@ def build_hrviton_gen(**settings: Any) -> Network:
         config=asdict(config),
         parts=PARTS,
         aliases=ALIASES,
+        notice=find_notice(settings),
     )
+
+
+def find_notice(settings: Mapping[str, Any]) -> str:
+    """Return what is to be said where nobody chose whether there is noise."""
+    return "" if "noise_seed" in settings else NO_NOISE

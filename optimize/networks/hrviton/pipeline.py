@@ -6,7 +6,9 @@ Method: Lee et al., "High-Resolution Virtual Try-On with Misalignment and Occlus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +18,29 @@ from ..registry import InputSpec, Network
 from . import conditions, generator
 from .between import blur, group_classes, mask_upper, remove_overlap
 from .conditions import ConditionConfig, ConditionGenerator, warp_by_flow
-from .generator import GeneratorConfig, ImageGenerator
+from .generator import GeneratorConfig, ImageGenerator, find_notice
 
-__all__ = ["CONDITION_SIZE", "HrViton", "build_hrviton"]
+__all__ = ["CONDITION_SIZE", "HrViton", "PipelineConfig", "build_hrviton"]
 
 CONDITION_SIZE = (256, 192)
 """Height and width that the published condition generator was trained at."""
 
 MASK_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """The widths of both networks, and what happens between them; the defaults are the published ones."""
+
+    conditions_width: int = ConditionConfig.width
+    generator_width: int = GeneratorConfig.width
+    size: tuple[int, int] = GeneratorConfig.size
+    condition_size: tuple[int, int] = CONDITION_SIZE
+    """What the condition generator works at, whatever the size of the pictures."""
+    occlusion: bool = True
+    """Whether the garment gives way to hair and arms before it."""
+    noise_seed: int | None = None
+    """As in `GeneratorConfig`."""
 
 
 class HrViton(nn.Module):
@@ -72,29 +89,24 @@ class HrViton(nn.Module):
         return F.interpolate(x, size=self.condition_size, mode=mode, align_corners=None if mode == "nearest" else False)
 
 
-def build_hrviton(
-    conditions_width: int = ConditionConfig.width,
-    generator_width: int = GeneratorConfig.width,
-    size: Sequence[int] = GeneratorConfig.size,
-    condition_size: Sequence[int] = CONDITION_SIZE,
-    occlusion: bool = True,
-    noise_seed: int | None = None,
-) -> Network:
-    """Return HR-VITON as one network.
+def build_hrviton(**settings: Any) -> Network:
+    """Return HR-VITON as one network; `settings` are fields of `PipelineConfig`.
 
     In its state dict the names of the condition generator begin with `conditions.`, those of the image generator with
-    `generator.`. The condition generator works at `condition_size`, whatever the size of the pictures. With
-    `occlusion` the garment gives way to hair and arms before it.
+    `generator.`.
 
     Raises ValueError for a condition size that cannot be halved as often as is needed.
     """
-    first = ConditionConfig(width=conditions_width)
-    second = GeneratorConfig(width=generator_width, size=(size[0], size[1]), noise_seed=noise_seed)
-    small = (condition_size[0], condition_size[1])
-    if any(side % first.multiple_of for side in small):
-        raise ValueError(f"condition_size {small} is no multiple of {first.multiple_of}")
+    frozen: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    config = PipelineConfig(**frozen)
+    first = ConditionConfig(width=config.conditions_width)
+    second = GeneratorConfig(width=config.generator_width, size=config.size, noise_seed=config.noise_seed)
+    if any(side % first.multiple_of for side in config.condition_size):
+        raise ValueError(f"condition_size {config.condition_size} is no multiple of {first.multiple_of}")
     return Network(
-        module=HrViton(first, second, small, occlusion),
+        module=HrViton(first, second, config.condition_size, config.occlusion),
         inputs=(
             InputSpec("clothes"),
             InputSpec("edge", 1),
@@ -105,14 +117,8 @@ def build_hrviton(
         outputs=("tryon", "warped_clothes", "warped_edge"),
         size=second.size,
         multiple_of=second.multiple_of,
-        config={
-            "conditions_width": conditions_width,
-            "generator_width": generator_width,
-            "size": second.size,
-            "condition_size": small,
-            "occlusion": occlusion,
-            "noise_seed": noise_seed,
-        },
+        config=asdict(config),
+        notice=find_notice(settings),
         aliases=generator.ALIASES,
         parts=_prefix("conditions", conditions.PARTS) | _prefix("generator", generator.PARTS),
     )
