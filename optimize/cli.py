@@ -140,6 +140,9 @@ def run_command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (vtopt recipes) or a YAML file.")],
     *,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint or weights. Default: the demo checkpoint.")] = None,
+    with_: Annotated[
+        list[Path] | None, typer.Option("--with", help="A further file, for a network of several parts.")
+    ] = None,
     network: NetworkName = None,
     pairs: PairsFolder = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
@@ -169,6 +172,7 @@ def run_command(
             network=network,
             pairs=pairs,
             output=folder,
+            with_=with_ or (),
             force=force,
             progress=_show_stage,
         )

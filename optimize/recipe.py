@@ -1,6 +1,7 @@
 """Recipes: YAML lists of steps with their settings, checked against the steps' signatures before any work.
 
 description: Float16 ONNX for onnxruntime on a CPU.
+network: sdafn_plus_3       # whose weights these are, where neither they nor the user say; default: none
 steps:
   - strip:
   - export: {size: 256x192}
@@ -31,6 +32,7 @@ from typer.models import OptionInfo
 
 from .artifacts import Kind, Reads, Writes
 from .errors import RecipeError, UsageError
+from .networks import NETWORKS
 from .steps import STEPS, load_step
 
 __all__ = [
@@ -48,10 +50,10 @@ __all__ = [
 StepTable = Mapping[str, str | Callable[..., Path]]
 """Step name -> a row of STEPS, or the function itself."""
 
-FILLED = ("network", "pairs")
+FILLED = ("network", "pairs", "with")
 """Parameters that a run fills with its own where a recipe does not set them."""
 
-_KEYS = ("description", "steps", "report")
+_KEYS = ("description", "network", "steps", "report")
 _BESIDE = ("name", "from")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _Mark = TypeVar("_Mark")
@@ -75,6 +77,8 @@ class Recipe:
     description: str
     stages: tuple[Stage, ...]
     report: tuple[str, ...] = ()
+    network: str | None = None
+    """Whose weights it takes, where neither they nor the user say."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,10 @@ def _parse_recipe(content: Any, steps: StepTable, problems: list[str]) -> Recipe
     stages: list[Stage] = []
     for place, row in enumerate(rows, start=1):
         stages.append(_parse_stage(row, place, stages[-1].name if stages else None, steps, problems))
-    return Recipe(str(content.get("description") or ""), tuple(stages), tuple(report))
+    network = content.get("network")
+    if network is not None and network not in NETWORKS:
+        problems.append(f"network: '{network}' is not registered; {_among(network, 'registered', NETWORKS)}")
+    return Recipe(str(content.get("description") or ""), tuple(stages), tuple(report), network)
 
 
 def _parse_stage(row: Any, place: int, before: str | None, steps: StepTable, problems: list[str]) -> Stage:

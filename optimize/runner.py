@@ -11,7 +11,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,9 @@ from ..recipes import find_recipe
 from .artifacts import SUFFIXES, detect_kind, hash_artifact
 from .cpu_target import detect_target
 from .data.pairs import hash_pairs, open_pairs
-from .errors import BudgetError, InputError, OutputError, VtoptError
+from .errors import BudgetError, InputError, OutputError, UsageError, VtoptError
 from .networks import NETWORKS
-from .provenance import Record, list_versions, read_history
+from .provenance import NETWORK, Record, list_versions, read_history, read_metadata
 from .recipe import FILLED, Recipe, Stage, StepTable, convert_setting, find_step, load_recipe, read_shape
 from .run_state import STATE_FILE, RunState, StageState, read_run, remember_run, write_run
 from .steps import STEPS
@@ -90,22 +90,30 @@ def run_recipe(
     network: str | None,
     pairs: Path | None,
     output: Path,
+    with_: Sequence[Path] = (),
     force: bool = False,
     progress: Progress | None = None,
     steps: StepTable = STEPS,
 ) -> RunResult:
     """Run a recipe's stages, from `weights` on, into the folder `output`.
 
+    `with_` are further files of weights, for the step that joins them. A recipe's own network is taken where
+    `network` is None and the weights do not say theirs.
+
     A stage is skipped when its artifact is there, whole, and made from the same: input, settings, pairs,
     network argument, package versions and source code. `force` makes every stage again,
     and overwrites files that no run made.
 
-    Raises RecipeError before any work for a recipe that cannot run, OutputError for a folder with files of
-    someone else's making, a stage's own error with its place in front, and, after all stages,
-    RunBudgetError where budgets were missed.
+    Raises RecipeError before any work for a recipe that cannot run, UsageError for files that no step joins,
+    OutputError for a folder with files of someone else's making, a stage's own error with its place in front,
+    and, after all stages, RunBudgetError where budgets were missed.
     """
     path = find_recipe(str(recipe))
     plan = load_recipe(path, start_kind=detect_kind(weights), steps=steps)
+    if with_ and not any("with" in read_shape(find_step(stage.step, steps)).settings for stage in plan.stages):
+        raise UsageError(f"{path}: has no step that joins files of weights; leave --with out")
+    if plan.network and network is None and NETWORK not in read_metadata(weights):
+        network = plan.network
     if pairs:
         open_pairs(pairs)  # a folder that cannot be used is named now, not after minutes of work
     paths = _name_files(plan, weights, output, steps)
@@ -119,7 +127,7 @@ def run_recipe(
         pairs=str(pairs.absolute()) if pairs else None,
         earlier={} if force else earlier,
     )
-    filled = {"network": network, "pairs": pairs}
+    filled = {"network": network, "pairs": pairs, "with": list(with_) or None}
     run = _Run(steps, paths, output, filled, state, hashes={None: hash_artifact(weights)})
     tell = progress or (lambda *_: None)
     artifacts, missed, total = [], [], len(plan.stages)

@@ -162,7 +162,7 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
     )
     assert message.splitlines() == [
         f"{tmp_path}/recipe.yaml: 9 problems",
-        "  unknown key 'descripton'; did you mean 'description'? keys are description, steps, report",
+        "  unknown key 'descripton'; did you mean 'description'? keys are description, network, steps, report",
         "  step 2 'quantise': no such step; did you mean 'quantize'? "
         "steps are strip, export, quantize, convert, prune, finetune",
         "  step 3 'export': setting 'opset': should be a valid integer, not \"sixteen\"",
@@ -269,6 +269,11 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
             id="a step that reads itself",
         ),
         pytest.param("[export]\nreport: fp32", "report: is not a list of names", id="a report that is a text"),
+        pytest.param(
+            "[export]\nnetwork: pfafn_algned",
+            "network: 'pfafn_algned' is not registered; did you mean 'pfafn_aligned'?",
+            id="a network that is not registered",
+        ),
     ],
 )
 def test_load_recipe_names_the_problem(steps: str, problem: str, tmp_path: Path) -> None:

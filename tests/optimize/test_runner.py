@@ -8,6 +8,7 @@ from textwrap import dedent
 from typing import Annotated, Any
 
 import pytest
+import torch
 
 from vtopt.optimize import runner
 from vtopt.optimize.artifacts import Reads, SizeOption, Writes
@@ -18,10 +19,13 @@ from vtopt.optimize.errors import (
     NetworkError,
     OutputError,
     RecipeError,
+    UsageError,
 )
+from vtopt.optimize.provenance import NETWORK
 from vtopt.optimize.recipe import Stage
 from vtopt.optimize.run_state import read_run, recall_run, remember_run
 from vtopt.optimize.runner import RunBudgetError, RunResult, run_recipe
+from vtopt.optimize.weights import save_weights
 
 Weights = Annotated[Path, Reads(("checkpoint", "weights"))]
 WeightsMade = Annotated[Path, Writes("weights")]
@@ -57,6 +61,7 @@ class Bench:
             "export": self.export,
             "mark": self.mark,
             "learn": self.learn,
+            "join": self.join,
         }
 
     def write(self, output: Path, content: bytes) -> Path:
@@ -102,6 +107,18 @@ class Bench:
     ) -> Path:
         self.seen = {"teacher": teacher}
         return self.write(output, source.read_bytes() + b" and " + teacher.read_bytes())
+
+    def join(
+        self,
+        source: Weights,
+        output: WeightsMade,
+        *,
+        with_: list[Path] | None = None,
+        network: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        self.seen = {"with": with_, "network": network}
+        return self.write(output, b"".join(path.read_bytes() for path in (source, *(with_ or ()))))
 
     def run(self, text: str = RECIPE, **changed: Any) -> RunResult:
         recipe = self.folder / "recipe.yaml"
@@ -527,3 +544,36 @@ def test_run_recipe_remakes_a_step_when_the_one_it_learns_from_changed(bench: Be
     bench.run(other)
     assert bench.calls == ["teacher", "student", "learn"]
     assert bench.output.joinpath("03-learn.safetensors").read_bytes().count(b"others") == 2
+
+
+JOINING = """
+    network: pfafn_aligned
+    steps:
+      - join:
+"""
+
+
+def test_run_recipe_gives_further_files_to_the_step_that_joins_them(bench: Bench) -> None:
+    further = bench.folder / "gen.pth"
+    further.write_bytes(b"PK\x03\x04 further")
+    bench.run(JOINING, with_=[further])
+    assert bench.seen == {"with": [further], "network": "pfafn_aligned"}
+    bench.run(JOINING, with_=[further])
+    assert bench.calls == []
+    further.write_bytes(b"PK\x03\x04 changed")
+    bench.run(JOINING, with_=[further])
+    assert bench.calls == ["join"]
+
+
+def test_run_recipe_refuses_further_files_that_no_step_joins(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="has no step that joins files of weights; leave --with out"):
+        bench.run(RECIPE, with_=[bench.weights])
+    assert not bench.output.exists()
+
+
+def test_a_recipes_network_gives_way_to_the_users_and_to_what_the_weights_say(bench: Bench) -> None:
+    bench.run(JOINING, network="sdafn")
+    assert bench.seen["network"] == "sdafn"
+    save_weights({"w": torch.zeros(1)}, weights := bench.folder / "w.safetensors", {NETWORK: "pfafn"})
+    bench.run(JOINING, weights=weights)
+    assert bench.seen["network"] is None
