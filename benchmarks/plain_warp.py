@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..optimize.networks import Network
+    from ..optimize.networks.correlation import Correlation
     from ..optimize.networks.warping import DeformableAttentionWarp
 
 __all__ = ["export_plainly", "plain_warps", "simplify_plainly", "trace_plainly"]
@@ -25,28 +26,46 @@ __all__ = ["export_plainly", "plain_warps", "simplify_plainly", "trace_plainly"]
 
 @contextlib.contextmanager
 def plain_warps() -> Iterator[None]:
-    """Make the networks warp as the public DAFlow code does, while open.
+    """Make the networks warp and correlate as their public code does, while open.
 
-    Features and attention are copied by repeat_interleave, once per head or channel, sampled with border
-    padding, multiplied, split by head and added up by Python's sum. The pictures are the same.
+    Places are sampled with the padding and the align_corners that the code asks for. In SDAFN, features and
+    attention are copied by repeat_interleave, once per head or channel, sampled, multiplied, split by head and
+    added up by Python's sum. PF-AFN correlates by a CUDA kernel that no exporter writes; in its place is one product
+    and one mean for each shift. The pictures are the same.
     """
-    from ..optimize.networks import warping
+    from ..optimize.networks import correlation, warping
 
-    module = warping.DeformableAttentionWarp
-    sample, forward = warping.sample_border, module.forward
-    warping.sample_border, module.forward = _sample_border, _warp
+    plain = (
+        (warping, "sample_clamped", _sample),
+        (warping.DeformableAttentionWarp, "forward", _warp),
+        (correlation.Correlation, "forward", _correlate),
+    )
+    usual = [(owner, name, getattr(owner, name)) for owner, name, _ in plain]
+    _put(plain)
     try:
         yield
     finally:
-        warping.sample_border, module.forward = sample, forward
+        _put(usual)
 
 
-def _sample_border(features: Tensor, grids: Tensor) -> Tensor:
+def _put(functions: Iterable[tuple[object, str, Callable[..., Tensor]]]) -> None:
+    for owner, name, function in functions:
+        setattr(owner, name, function)
+
+
+def _sample(features: Tensor, grids: Tensor, heads: int, outside: str, align_corners: bool) -> Tensor:
     from torch.nn import functional as F
 
-    return F.grid_sample(
-        features, grids.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
-    )
+    points = grids.permute(0, 2, 3, 1)
+    if heads > 1:
+        points = points.reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
+    return F.grid_sample(features, points, mode="bilinear", padding_mode=outside, align_corners=align_corners)
+
+
+def _correlate(self: Correlation, first: Tensor, second: Tensor) -> Tensor:
+    from ..optimize.networks.correlation import correlate_slices
+
+    return correlate_slices(first, second, self.radius)
 
 
 def _warp(self: DeformableAttentionWarp, features: Tensor, grids: Tensor, attention: Tensor) -> Tensor:
@@ -56,7 +75,7 @@ def _warp(self: DeformableAttentionWarp, features: Tensor, grids: Tensor, attent
     heads, height, width = attention.shape[1:]
     copies = torch.repeat_interleave(features, heads, 0)
     weights = torch.repeat_interleave(attention, channels, 1)
-    sampled = _sample_border(copies, grids).reshape(batch, heads * channels, height, width)
+    sampled = _sample(copies, grids, 1, "border", False).reshape(batch, heads * channels, height, width)
     return sum(torch.split(sampled * weights, channels, 1))  # type: ignore[return-value]
 
 

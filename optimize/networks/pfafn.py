@@ -23,7 +23,7 @@ from .correlation import Correlation
 from .pyramids import FeatureEncoder, RefinePyramid
 from .registry import InputSpec, Network
 from .res_unet import build_res_unet
-from .warping import offsets_to_grids, sample_border
+from .warping import offsets_to_grids, sample_features
 
 __all__ = [
     "Pfafn",
@@ -67,21 +67,6 @@ class WarpConfig:
     def multiple_of(self) -> int:
         """Height and width must be divisible by this, one halving per pyramid level."""
         return 2 ** len(self.pyramid_widths)
-
-
-def _sample(features: Tensor, grids: Tensor, align_corners: bool, outside: str = "border") -> Tensor:
-    """Sample features (N, C, H, W) bilinearly at grids (N, 2, H', W'); outside is their border, or zeros.
-
-    Grids for align_corners True are scaled to those for False, of which onnxruntime has a fast kernel.
-    """
-    if align_corners:
-        height, width = features.shape[2:]
-        scale = torch.tensor([1 - 1 / width, 1 - 1 / height], dtype=grids.dtype, device=grids.device)
-        grids = grids * scale.view(1, 2, 1, 1)
-    if outside == "border":
-        return sample_border(features, grids)
-    points = grids.permute(0, 2, 3, 1)
-    return F.grid_sample(features, points, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 class _FlowHead(nn.Sequential):
@@ -130,15 +115,18 @@ class _FlowNet(nn.Module):
         warped = garment
         if before is not None:
             # The public network stops gradients here: the warps of a level train at that level.
-            warped = _sample(garment, before.detach(), self.align_corners)
+            warped = self._sample(garment, before.detach())
         alike = F.leaky_relu(self.correlate(warped, person), LEAKY_SLOPE)
         grids = offsets_to_grids(self.netMain[level](alike))
         if before is not None:
-            grids = _sample(before, grids, self.align_corners)
-        warped = _sample(garment, grids, self.align_corners)
+            grids = self._sample(before, grids)
+        warped = self._sample(garment, grids)
         refined = offsets_to_grids(self.netRefine[level](torch.cat([warped, person], 1)))
-        grids = _sample(grids, refined, self.align_corners)
+        grids = self._sample(grids, refined)
         return F.interpolate(grids, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+    def _sample(self, features: Tensor, grids: Tensor) -> Tensor:
+        return sample_features(features, grids, align_corners=self.align_corners)
 
 
 class PfafnWarp(nn.Module):
@@ -169,7 +157,7 @@ class PfafnWarp(nn.Module):
 
     def sample(self, picture: Tensor, flow: Tensor, outside: str = "border") -> Tensor:
         """Warp a picture (N, C, H, W) by a flow of this network; outside is its border, or zeros."""
-        return _sample(picture, flow, self.align_corners, outside)
+        return sample_features(picture, flow, outside=outside, align_corners=self.align_corners)
 
 
 class PfafnGenerator(nn.Module):

@@ -10,18 +10,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DeformableAttentionWarp", "compose_grids", "offsets_to_grids", "sample_border"]
+__all__ = ["DeformableAttentionWarp", "compose_grids", "offsets_to_grids", "sample_clamped", "sample_features"]
 
 
-def sample_border(features: Tensor, grids: Tensor, heads: int = 1) -> Tensor:
-    """Sample `features` (N, C, H, W) bilinearly at `grids` (N * heads, 2, H', W'); outside, the border repeats.
+def sample_features(
+    features: Tensor, grids: Tensor, heads: int = 1, *, outside: str = "border", align_corners: bool = False
+) -> Tensor:
+    """Sample `features` (N, C, H, W) bilinearly at `grids` (N * heads, 2, H', W'), as every warp does.
 
-    Returns (N, C, heads * H', W'): heads are stacked along the height. Written as a clamped grid with zero padding,
-    which for bilinear sampling equals padding_mode="border" and which, unlike it, has a fast kernel in onnxruntime.
+    Returns (N, C, heads * H', W'): heads are stacked along the height. `outside` is "border", which repeats, or
+    "zeros"; `align_corners` is how the grids are to be read.
+
+    It only calls `sample_clamped`, by its place in this module: what is put there is what all networks sample by.
+    """
+    return sample_clamped(features, grids, heads, outside, align_corners)
+
+
+def sample_clamped(features: Tensor, grids: Tensor, heads: int, outside: str, align_corners: bool) -> Tensor:
+    """Sample as `sample_features` says, by the one form of grid_sample that has a fast kernel in onnxruntime.
+
+    That is zero padding with align_corners False. Grids for True are scaled to those for False, and a clamped grid
+    with zero padding equals padding_mode="border" for bilinear sampling.
     """
     height, width = features.shape[2:]
     limit = torch.tensor([1 - 1 / width, 1 - 1 / height], dtype=grids.dtype, device=grids.device).view(1, 2, 1, 1)
-    points = torch.minimum(torch.maximum(grids, -limit), limit).permute(0, 2, 3, 1)
+    if align_corners:
+        grids = grids * limit
+    if outside == "border":
+        grids = torch.minimum(torch.maximum(grids, -limit), limit)
+    points = grids.permute(0, 2, 3, 1)
     if heads > 1:
         points = points.reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
     return F.grid_sample(features, points, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -46,7 +63,7 @@ def compose_grids(before: Tensor | None, grids: Tensor) -> Tensor:
     """Return `before` sampled at `grids`, both (N * K, 2, H, W); `grids` itself when nothing came before."""
     if before is None:
         return grids
-    return sample_border(before, grids)
+    return sample_features(before, grids)
 
 
 class DeformableAttentionWarp(nn.Module):
@@ -60,5 +77,5 @@ class DeformableAttentionWarp(nn.Module):
         """Return (N, C, H, W) from features (N, C, H, W), grids (N * K, 2, H, W), attention (N, K, H, W)."""
         channels = features.shape[1]
         heads, height, width = attention.shape[1:]
-        sampled = sample_border(features, grids, heads).reshape(-1, channels, heads, height, width)
+        sampled = sample_features(features, grids, heads).reshape(-1, channels, heads, height, width)
         return (sampled * attention.unsqueeze(1)).sum(2)

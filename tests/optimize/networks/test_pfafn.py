@@ -146,7 +146,7 @@ def test_the_whole_equals_the_plain_formulation(name: str) -> None:
 
 
 def _sample_as(padding: str, flip: bool) -> Any:
-    def sample(features: Tensor, grids: Tensor, align_corners: bool, outside: str = "border") -> Tensor:
+    def sample(features: Tensor, grids: Tensor, *, align_corners: bool, outside: str = "border") -> Tensor:
         places = grids.permute(0, 2, 3, 1)
         return F.grid_sample(features, places, padding_mode=padding, align_corners=align_corners != flip)
 
@@ -154,9 +154,9 @@ def _sample_as(padding: str, flip: bool) -> Any:
 
 
 MISTAKES: list[Any] = [
-    pytest.param("_sample", _sample_as("border", True), id="the other align_corners"),
-    pytest.param("_sample", _sample_as("zeros", False), id="zeros outside"),
-    pytest.param("_sample", _sample_as("border", False), id="the edge repeats outside"),
+    pytest.param("sample_features", _sample_as("border", True), id="the other align_corners"),
+    pytest.param("sample_features", _sample_as("zeros", False), id="zeros outside"),
+    pytest.param("sample_features", _sample_as("border", False), id="the edge repeats outside"),
     pytest.param("EDGE_THRESHOLD", -0.5, id="another threshold"),
     pytest.param("LEAKY_SLOPE", 0.2, id="another slope"),
     pytest.param("offsets_to_grids", lambda x: warping.offsets_to_grids(x.flip(1)), id="x and y swapped"),

@@ -271,8 +271,8 @@ MISTAKES: list[Any] = [
     pytest.param(sdafn, "offsets_to_grids", _divide_by_size, id="offsets scaled by 2 / size"),
     pytest.param(sdafn, "compose_grids", lambda before, grids: grids, id="flows not composed"),
     pytest.param(sdafn, "compose_grids", _compose_backwards, id="flows composed the other way round"),
-    pytest.param(warping, "sample_border", _sample_as("border", True), id="align_corners True"),
-    pytest.param(warping, "sample_border", _sample_as("zeros", False), id="zeros outside"),
+    pytest.param(warping, "sample_features", _sample_as("border", True), id="align_corners True"),
+    pytest.param(warping, "sample_features", _sample_as("zeros", False), id="zeros outside"),
     pytest.param(
         sdafn, "_double", lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"), id="doubled by repetition"
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from vtopt.optimize.networks.warping import (
     DeformableAttentionWarp,
     compose_grids,
     offsets_to_grids,
-    sample_border,
+    sample_features,
 )
 
 TOLERANCE = {"atol": 1e-12, "rtol": 0.0}
@@ -85,20 +87,25 @@ def _list_places(size: int) -> list[float]:
     return [*inside, -centre, centre, -edge, edge, -1.5, 1.5, -1e4, 1e4]
 
 
+@pytest.mark.parametrize("outside", ["border", "zeros"])
+@pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(HEIGHT, WIDTH), (8, 8), (1, 5), (3, 1)])
-def test_sample_border_equals_padding_with_the_border(height: int, width: int) -> None:
+def test_sample_features_equals_every_form_of_grid_sample(
+    height: int, width: int, align_corners: bool, outside: str
+) -> None:
     features = _draw(1, CHANNELS, height, width)
     x, y = (torch.tensor(_list_places(size), dtype=torch.float64) for size in (width, height))
     grids = torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
-    expected = _sample_published(features, grids.permute(0, 2, 3, 1))
-    torch.testing.assert_close(sample_border(features, grids), expected, **TOLERANCE)
+    how: dict[str, Any] = {"align_corners": align_corners}
+    expected = F.grid_sample(features, grids.permute(0, 2, 3, 1), padding_mode=outside, **how)
+    torch.testing.assert_close(sample_features(features, grids, outside=outside, **how), expected, **TOLERANCE)
 
 
-def test_sample_border_equals_padding_with_the_border_in_float32() -> None:
+def test_sample_features_equals_padding_with_the_border_in_float32() -> None:
     features = _draw(2, CHANNELS, 96, 128).float()
     grids = _draw(2, 2, 50, 60, seed=1).float()
     largest = features.abs().max()
-    difference = (sample_border(features, grids) - _sample_published(features, grids.permute(0, 2, 3, 1))).abs().max()
+    difference = (sample_features(features, grids) - _sample_published(features, grids.permute(0, 2, 3, 1))).abs().max()
     assert difference <= 1e-5 * largest
 
 
