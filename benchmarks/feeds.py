@@ -15,7 +15,7 @@ from .runtimes import Shape
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..optimize.data.pairs import Pair
+    from ..optimize.data.pictures import Given
     from .engines import Engine
 
 __all__ = [
@@ -68,14 +68,14 @@ def match_pictures(inputs: Mapping[str, Shape], declared: Mapping[str, str]) -> 
     return found
 
 
-def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
+def feed_pair(engine: Engine, pair: Given) -> dict[str, np.ndarray]:
     """Return the engine's inputs for one pair: float32 (N, C, H, W), N the model's batch, or 1 where dynamic.
 
     An input fed by several pictures gets them one after the other along its channels. What has fewer channels
     than its input is repeated (6 channels: the person twice). What a pair has not is made of its other pictures, an
     edge of its clothes; where that shows something else, the person in place of a pose, a notice says so once.
 
-    Raises InputError for an input that no picture is known for, for a picture that is missing, with the folder to add,
+    Raises InputError for an input that no picture is known for, for a picture that is missing, with how to give it,
     and for a pair of another size.
     """
     unknown = [name for name in engine.inputs if name not in engine.pictures]
@@ -90,7 +90,7 @@ def feed_pair(engine: Engine, pair: Pair) -> dict[str, np.ndarray]:
     }
 
 
-def _join_pictures(engine: Engine, name: str, pair: Pair) -> np.ndarray:
+def _join_pictures(engine: Engine, name: str, pair: Given) -> np.ndarray:
     """Return the picture (C, H, W) for an input, or the several that are joined by + in its name."""
     from ..optimize.data.pictures import find_picture, stands_in
 
@@ -100,19 +100,17 @@ def _join_pictures(engine: Engine, name: str, pair: Pair) -> np.ndarray:
     except InputError as error:
         raise InputError(f"{engine.path}: input '{name}' cannot be fed: {error}") from error
     if missing := tuple(key for key in wanted if stands_in(pair, key)):
-        _announce_stand_in(engine.path, name, missing)
+        _announce_stand_in(engine.path, name, " and ".join(missing), pair.advise(missing))
     return np.concatenate(found)
 
 
 @cache
-def _announce_stand_in(path: Path | None, name: str, missing: tuple[str, ...]) -> None:
+def _announce_stand_in(path: Path | None, name: str, missing: str, advice: str) -> None:
     from ..optimize.console import print_notice
-    from ..optimize.data.pictures import PICTURES
 
-    folders = " and ".join(f"{PICTURES[key].folders[0]}/" for key in missing)
     print_notice(
-        f"{path}: input '{name}' wants {' and '.join(missing)}, which the pairs have not: the person stands in, and "
-        f"the pictures are not what the network can do; add {folders} to the pairs"
+        f"{path}: input '{name}' wants {missing}, which is not given: the person stands in, and the pictures are not "
+        f"what the network can do; {advice}"
     )
 
 
@@ -127,7 +125,7 @@ def draw_noise(engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: generator.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def infer_picture(engine: Engine, pair: Pair) -> np.ndarray:
+def infer_picture(engine: Engine, pair: Given) -> np.ndarray:
     """Return the try-on picture of a pair: float32 (3, H, W), clipped to [-1, 1].
 
     Raises InputError when the output is not a picture.

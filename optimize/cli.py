@@ -201,17 +201,34 @@ def tryon_command(
     model: AnyIn,
     *,
     person: Annotated[Path, typer.Option(help="A picture of a person.")],
-    clothes: Annotated[Path, typer.Option(help="A picture of a garment laid out on white.")],
+    clothes: Annotated[Path | None, typer.Option(help="A picture of a garment laid out on white.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .png to write.")],
     edge: Annotated[Path | None, typer.Option(help="The garment's mask, for networks that take one.")] = None,
+    picture: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Another picture that the network takes, for each: pose, agnostic, densepose, parse_agnostic, parse, "
+            "layout, joints or hole; a file as folders of pairs hold it.",
+        ),
+    ] = None,
     network: NetworkName = None,
     runtime: Annotated[str | None, typer.Option(help="torch, onnxruntime or openvino.")] = None,
     force: Force = False,
 ) -> None:
     """Put a garment on a person with weights, ONNX or IR."""
-    from .tryon import make_tryon
+    from .tryon import make_tryon, parse_pictures
 
-    print(make_tryon(model, person, clothes, output, edge=edge, network=network, runtime=runtime, force=force))
+    print(
+        make_tryon(
+            *(model, person, clothes, output),
+            edge=edge,
+            pictures=parse_pictures(picture or ()),
+            network=network,
+            runtime=runtime,
+            force=force,
+        )
+    )
 
 
 @app.command(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .preprocess import Size, crop_window
 
-__all__ = ["ENDINGS", "JOINTS", "load_joints", "prepare_joints"]
+__all__ = ["ENDINGS", "JOINTS", "load_joints", "prepare_joints", "save_joints"]
 
 JOINTS = 18
 ENDINGS = ("_keypoints.json", ".json")
@@ -45,6 +45,14 @@ def load_joints(path: Path) -> NDArray[np.float32]:
             f"{path}: holds no joints as OpenPose writes them ({error}); write its JSON with 18 or 25 joints"
         ) from error
     return np.where(places[:, 2:] > 0, places[:, :2], np.float32(np.nan))
+
+
+def save_joints(points: NDArray[np.float32], path: Path) -> None:
+    """Write joints (18, 2), NaN where unseen, as `load_joints` reads them: the same numbers."""
+    seen = np.isfinite(points).all(axis=1, keepdims=True)
+    found = np.concatenate([np.where(seen, points, 0), seen], axis=1)
+    person = {"pose_keypoints_2d": found.ravel().tolist()}
+    path.write_text(json.dumps({"people": [person]}) + "\n", encoding="ascii")
 
 
 def prepare_joints(points: NDArray[np.float32], frame: Size, size: Size) -> NDArray[np.float32]:

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import InputError
-from .drawing.scene import Scene, open_scene
-from .pictures import PICTURES, list_candidates
+from .drawing.scene import open_scene
+from .pictures import PICTURES, advise_folders, draw_picture, list_candidates, read_picture
 from .preprocess import Size
 
 __all__ = ["Pair", "hash_pairs", "open_pairs"]
@@ -61,6 +61,10 @@ class Pair:
         if name in _KEPT:
             return getattr(self, name)
         return self.load_further(name) if self.load_further else None
+
+    def advise(self, names: Sequence[str]) -> str:
+        """Say how pictures that are missing can be given."""
+        return advise_folders(names)
 
 
 _KEPT = ("person", "clothes", "edge", "truth", "pose", "agnostic")
@@ -128,14 +132,8 @@ class _Row:
 
 
 def _load_pair(row: _Row, size: Size) -> Pair:
-    load = partial(_load_one, row, size)
     name = f"{row.pictures['person'].stem}-{row.pictures['clothes'].stem}"
-    return _make_pair(name, load)
-
-
-def _load_one(row: _Row, size: Size, name: str) -> Array | None:
-    read, file = PICTURES[name].read, row.pictures.get(name)
-    return read(file, row.pictures["person"], size) if read and file else None
+    return _make_pair(name, partial(read_picture, row.pictures, size))
 
 
 def _make_pair(name: str, load: Callable[[str], Array | None]) -> Pair:
@@ -148,12 +146,7 @@ def _make_pair(name: str, load: Callable[[str], Array | None]) -> Pair:
 def _draw_pair(seed: int, size: Size) -> Pair:
     """Draw at the smallest 4:3 that covers size, which for a 4:3 size is size itself, and crop to it."""
     unit = max(-(-size[0] // 4), -(-size[1] // 3), 8)
-    return _make_pair(f"drawn-{seed:06d}", partial(_draw_one, open_scene(seed, (4 * unit, 3 * unit)), size))
-
-
-def _draw_one(scene: Scene, size: Size, name: str) -> Array | None:
-    draw = PICTURES[name].draw
-    return draw(scene, size) if draw else None
+    return _make_pair(f"drawn-{seed:06d}", partial(draw_picture, open_scene(seed, (4 * unit, 3 * unit)), size))
 
 
 def _check_request(size: Size, count: int | None, seed: int) -> None:

@@ -24,6 +24,7 @@ from .drawing.scene import (
     show_truth,
     show_worn,
 )
+from .pictures import PICTURES, name_written
 
 Picture = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -62,7 +63,11 @@ def draw_placed_pair(seed: int, size: Size = (256, 192)) -> tuple[DrawnPair, NDA
     The places are float32 (3, height, width): x and y in [-1, 1] as a sampling grid has them (align_corners
     False), both times the garment's coverage, and that coverage in 0..1.
     """
-    scene = open_scene(seed, size)
+    return show_placed_pair(open_scene(seed, size))
+
+
+def show_placed_pair(scene: Scene) -> tuple[DrawnPair, NDArray[np.float32]]:
+    """Draw the pair of a scene, as `draw_placed_pair` does that of a seed."""
     return _draw_pair(scene), _stack_places(scene)
 
 
@@ -77,7 +82,11 @@ def _draw_pair(scene: Scene) -> DrawnPair:
 
 def draw_placed_outfits(seed: int, size: Size = (256, 192)) -> tuple[DrawnOutfits, NDArray[np.float32]]:
     """Draw the pair of a seed as `draw_placed_pair` does, with the worn garment, the pose and the agnostic person."""
-    scene = open_scene(seed, size)
+    return show_placed_outfits(open_scene(seed, size))
+
+
+def show_placed_outfits(scene: Scene) -> tuple[DrawnOutfits, NDArray[np.float32]]:
+    """Draw the pair of a scene, as `draw_placed_outfits` does that of a seed."""
     pictures = DrawnOutfits(*_draw_pair(scene), show_worn(scene), show_pose(scene), show_agnostic(scene))
     return pictures, _stack_places(scene)
 
@@ -89,19 +98,18 @@ def _stack_places(scene: Scene) -> NDArray[np.float32]:
 def write_pairs(folder: Path, count: int, *, seed: int = 0, size: Size = (256, 192)) -> Path:
     """Write pairs of the seeds from seed on in VITON's layout and return the folder.
 
-    It holds test_pairs.txt ("person.png clothes.png" a line) and the folders test_img, test_clothes,
-    test_truth, test_pose and test_agnostic, the last three named like the persons.
+    It holds test_pairs.txt ("person.png clothes.png" a line) and a folder for each picture of `PICTURES` that is
+    drawn, all but the clothes named like the persons: what is read from them is what is drawn.
     """
-    folders = [folder / f"test_{name}" for name in ("img", "clothes", "truth", "pose", "agnostic")]
-    for place in folders:
-        place.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(seed, seed + count):
         person, clothes = f"{number:06d}_0.png", f"{number:06d}_1.png"
-        drawn, _ = draw_placed_outfits(number, size)
-        pictures = (drawn.person, drawn.clothes, drawn.truth, drawn.pose, drawn.agnostic)
-        for place, picture in zip(folders, pictures, strict=True):
-            Image.fromarray(picture).save(place / (clothes if place.name == "test_clothes" else person))
+        scene = open_scene(number, size)
+        for kind in PICTURES.values():
+            if kind.write:
+                path = folder / name_written(kind, person, clothes)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                kind.write(scene, path)
         lines.append(f"{person} {clothes}\n")
     (folder / "test_pairs.txt").write_text("".join(lines), encoding="ascii")
     return folder

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..artifacts import Size
 from ..data.drawn_dataset import DrawnDataset
+from ..data.pictures import PICTURES, find_picture
 from ..data.shuffling import shuffle_pairs
 from ..errors import NetworkError, UsageError
 from ..networks import InputSpec, Network
@@ -28,6 +29,7 @@ __all__ = [
     "check_drawn_size",
     "feed_batch",
     "hold_out",
+    "list_pictures",
     "load_batches",
     "open_drawn",
     "pair_to_batch",
@@ -79,10 +81,10 @@ def load_batches(
             )
 
 
-def open_drawn(seed: int, size: Size, *, outfits: bool = False) -> DrawnDataset:
+def open_drawn(seed: int, size: Size, *, outfits: bool = False, pictures: Sequence[str] = ()) -> DrawnDataset:
     """Open the drawn pairs of a training, of `DrawnDataset`; none of them is held out, nor another seed's."""
     first = HELD_OUT_SEEDS.stop + seed * SEEDS_PER_TRAINING
-    return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size, outfits=outfits)
+    return DrawnDataset(range(first, first + SEEDS_PER_TRAINING), size, outfits=outfits, pictures=pictures)
 
 
 def hold_out(pairs: Sequence[Pair]) -> tuple[Sequence[Pair], Sequence[Pair]]:
@@ -97,13 +99,14 @@ def hold_out(pairs: Sequence[Pair]) -> tuple[Sequence[Pair], Sequence[Pair]]:
 class PairDataset(Dataset):  # type: ignore[type-arg]
     """Given pairs over and over, shuffled anew each time, every other one mirrored, by seed and position alone.
 
-    Those with a pose are not: its colours tell left from right.
+    Those with a picture that tells left from right are not, as a pose does by its colours.
     A sample has the pictures of `pair_to_batch`.
     """
 
-    def __init__(self, pairs: Sequence[Pair], seed: int, *, truth: bool = True) -> None:
+    def __init__(self, pairs: Sequence[Pair], seed: int, pictures: Sequence[str] = (), *, truth: bool = True) -> None:
         self.pairs = pairs
         self.seed = seed
+        self.pictures = pictures
         self.truth = truth
 
     def __len__(self) -> int:
@@ -111,14 +114,18 @@ class PairDataset(Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         order, place, draw = shuffle_pairs(position, len(self.pairs), self.seed)
-        sample = pair_to_batch(self.pairs[int(order[place])], truth=self.truth)
-        mirrored = draw.random() < 0.5 and "pose" not in sample
+        sample = pair_to_batch(self.pairs[int(order[place])], self.pictures, truth=self.truth)
+        mirrored = draw.random() < 0.5 and not any(PICTURES[name].sided for name in sample)
         return {name: tensor.flip(-1) if mirrored else tensor for name, tensor in sample.items()}
 
 
-def pair_to_batch(pair: Pair, *, truth: bool = True) -> dict[str, Tensor]:
-    """Return the pictures of a pair as tensors (C, H, W)."""
-    pictures = {
+def pair_to_batch(pair: Pair, pictures: Sequence[str] = (), *, truth: bool = True) -> dict[str, Tensor]:
+    """Return the pictures of a pair as tensors (C, H, W): those that it holds, and `pictures`.
+
+    The latter are names in `PICTURES`; what the pair has not is made of its others, as for any engine. Raises
+    InputError for one that is missing.
+    """
+    held = {
         "person": pair.person,
         "clothes": pair.clothes,
         "edge": pair.edge,
@@ -126,7 +133,15 @@ def pair_to_batch(pair: Pair, *, truth: bool = True) -> dict[str, Tensor]:
         "agnostic": pair.agnostic,
         "truth": pair.truth if truth else None,
     }
-    return {name: torch.from_numpy(picture) for name, picture in pictures.items() if picture is not None}
+    found = {name: picture for name, picture in held.items() if picture is not None}
+    found |= {name: find_picture(pair, name) for name in pictures if name not in found}
+    return {name: torch.from_numpy(picture) for name, picture in found.items()}
+
+
+def list_pictures(*networks: Network) -> tuple[str, ...]:
+    """Return the names in `PICTURES` that feed these networks, each once."""
+    named = [name for network in networks for spec in network.inputs for name in spec.fed_by.split("+")]
+    return tuple(dict.fromkeys(name for name in named if name in PICTURES))
 
 
 def feed_batch(inputs: Sequence[InputSpec], batch: Mapping[str, Tensor]) -> list[Tensor]:

@@ -31,7 +31,7 @@ from ..int8.trained_graph import trace_named
 from ..int8.units import Unit
 from ..networks import Network
 from ..progress import track
-from .batches import feed_batch, hold_out, pair_to_batch
+from .batches import feed_batch, hold_out, list_pictures, pair_to_batch
 from .int8_rounding import Int8Conv2d, RoundedTensor, find_ends, round_weight
 
 __all__ = ["Prepared", "open_calibration", "prepare_int8_training", "split_int8_state"]
@@ -101,7 +101,7 @@ def open_calibration(
     if len(pairs) < count:
         notices.append(f"int8 was calibrated on {len(pairs)} of {count} pairs: {folder} has no more to learn from")
     for pair in track(pairs, "calibrate", total=len(pairs)):
-        batch = {name: picture[None] for name, picture in pair_to_batch(pair).items()}
+        batch = {name: picture[None] for name, picture in pair_to_batch(pair, list_pictures(network)).items()}
         inputs = feed_batch(network.inputs, batch)
         yield {spec.name: tensor.numpy() for spec, tensor in zip(network.inputs, inputs, strict=True)}
 

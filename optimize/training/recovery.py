@@ -14,12 +14,13 @@ from torch import nn
 
 from ..artifacts import Size
 from ..data.pairs import open_pairs
+from ..data.pictures import find_picture, stands_in
 from ..errors import NetworkError, UsageError
-from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, hold_out, open_drawn
+from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, hold_out, list_pictures, open_drawn
 from .devices import check_shares, start_accelerator
 from .losses import list_levels, measure_teacher_loss, measure_truth_loss
 from .student import FIRST_VALIDATION_SEED, Request, check_stages, identify_training, train_student
-from .targets import make_targets
+from .targets import WITHOUT_TRUTH, make_targets
 from .validation import make_validation
 
 if TYPE_CHECKING:
@@ -96,9 +97,12 @@ def recover(
     `notices` gets a line of what the user should know. A student that was prepared for int8 has an `origin`, the
     network it is a copy of: by its weights a progress file is known, as calibration may end in other last bits.
 
-    Raises NetworkError when student and teacher take different inputs, UsageError when there is nothing to learn
-    from or a size does not fit, OutputError when `progress_file` holds something else, VtoptError when the training
-    diverges.
+    Pictures that pairs have not are made of their others, as for any engine. A network of `WITHOUT_TRUTH` learns from
+    its teacher alone.
+
+    Raises NetworkError when student and teacher take different inputs, InputError for pairs that lack a picture which
+    feeds them, UsageError when there is nothing to learn from or a size does not fit, OutputError when `progress_file`
+    holds something else, VtoptError when the training diverges.
     """
     notices = [] if notices is None else notices
     stages = plan_stages(student, teacher, request)
@@ -140,6 +144,11 @@ def plan_stages(student: Network, teacher: Network | None, request: Recovery) ->
     )
     check_stages(networks, stages, request.pairs)
     _check_teacher(student, teacher)
+    if teacher is None and student.name in WITHOUT_TRUTH:
+        raise UsageError(
+            f"network '{student.name}' {WITHOUT_TRUTH[student.name]}, so the truth of pairs is not what its pictures "
+            "are to be; pass --teacher ORIGINAL"
+        )
     if teacher is None and not request.truth:
         raise UsageError("without a teacher and without truth there is nothing to learn from; pass --teacher ORIGINAL")
     return stages
@@ -163,25 +172,33 @@ def _check_teacher(student: Network, teacher: Network | None) -> None:
 
 
 def _open_pairs(student: Network, teacher: Network | None, request: Recovery, size: Size) -> _Pairs:
+    pictures = list_pictures(student)
+    notices = []
+    if without := request.truth and WITHOUT_TRUTH.get(student.name):
+        notices.append(f"'{student.name}' {without}: it learned from the teacher, and not from the truth")
     if request.pairs is None:
         validation = open_pairs(None, size, request.validation_count, seed=FIRST_VALIDATION_SEED)
-        named = {name for spec in student.inputs for name in spec.fed_by.split("+")}
-        open_samples = partial(open_drawn, request.seed, outfits=bool(named & {"pose", "agnostic"}))
-        return _Pairs(open_samples, validation, request.truth)
+        open_samples = partial(open_drawn, request.seed, pictures=pictures)
+        return _Pairs(open_samples, validation, request.truth and not without, tuple(notices))
     known = open_pairs(request.pairs, size)
-    truth = request.truth and known[0].truth is not None
+    first = known[0]
+    truth = request.truth and not without and first.truth is not None
     if teacher is None and not truth:
         raise UsageError(
             f"{request.pairs}: has no truth pictures to learn from; pass --teacher ORIGINAL, or add them in test_truth"
         )
 
     def open_shuffled(size: Size) -> PairDataset:
-        return PairDataset(hold_out(open_pairs(request.pairs, size))[0], request.seed, truth=truth)
+        return PairDataset(hold_out(open_pairs(request.pairs, size))[0], request.seed, pictures, truth=truth)
 
-    alone = f"{request.pairs} has one pair, which was learned from and validated on; give more to know what it is worth"
-    return _Pairs(
-        open_shuffled,
-        hold_out(known)[1][: request.validation_count],
-        truth,
-        (alone,) if len(known) == 1 and request.validate_every else (),
-    )
+    for name in pictures:
+        find_picture(first, name)
+    if missing := [name for name in pictures if stands_in(first, name)]:
+        notices.append(
+            f"{request.pairs} has no {' and no '.join(missing)}: the person stood in; {first.advise(missing)}"
+        )
+    if len(known) == 1 and request.validate_every:
+        notices.append(
+            f"{request.pairs} has one pair, which was learned from and validated on; give more to know what it is worth"
+        )
+    return _Pairs(open_shuffled, hold_out(known)[1][: request.validation_count], truth, tuple(notices))

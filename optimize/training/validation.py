@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batches import feed_batch, pair_to_batch
+from .batches import feed_batch, list_pictures, pair_to_batch
 from .targets import make_picture
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ def make_validation(
     They are compared with the truth of the pairs, or without `truth` with the teacher's pictures, made once.
     """
     network = student if truth or teacher is None else teacher
+    pictures = list_pictures(student, network)
     wanted: dict[int, Tensor] = {}
 
     @torch.no_grad()
     def validate(module: nn.Module) -> float:
         scores = []
         for index in range(len(pairs)):
-            batch = {name: tensor[None].to(device) for name, tensor in pair_to_batch(pairs[index]).items()}
+            batch = {name: tensor[None].to(device) for name, tensor in pair_to_batch(pairs[index], pictures).items()}
             if not truth and index not in wanted:
                 wanted[index] = make_picture(network.module, feed_batch(network.inputs, batch))
             reference = batch["truth"] if truth else wanted[index]

@@ -149,7 +149,7 @@ def test_feed_pair_lets_the_person_stand_in_and_says_so_once(capsys: pytest.Capt
     for _ in range(2):
         np.testing.assert_array_equal(feed_pair(engine, pair)["x"][0], np.concatenate([pair.person] * 2))
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("input 'x' wants pose and agnostic, which the pairs have not") == 1
+    assert said.count("input 'x' wants pose and agnostic, which is not given") == 1
     assert "add test_pose/ and test_agnostic/ to the pairs" in said
     feed_pair(engine, replace(pair, pose=pair.person, agnostic=pair.person))
     assert capsys.readouterr().err == ""
