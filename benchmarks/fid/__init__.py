@@ -1,0 +1,1 @@
+"""Distances between sets of pictures: FID and KID on the published Inception weights, fd_random without any."""
