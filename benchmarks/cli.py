@@ -1,4 +1,4 @@
-"""The bench commands: report, rewrites, forms and int8."""
+"""The bench commands: report, rewrites, forms, int8 and fid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from ..optimize.artifacts import Force, Json, NetworkName, PairCount, PairsFolder, SizeOption, Threads
 from ..optimize.durations import parse_duration
-from ..optimize.errors import InputError
+from ..optimize.errors import InputError, UsageError
 from ..optimize.networks import NETWORKS
 
 __all__ = ["bench"]
@@ -181,6 +181,44 @@ def int8_command(
         if sheets:
             write_sheets(group, sheets)
     print(format_int8(groups, as_json=json), end="")
+
+
+@bench.command("fid", epilog="Example: vtopt bench fid made real --weights pt_inception-2015-12-05-6726825d.pth")
+def fid_command(
+    pictures: Annotated[Path, typer.Argument(help="A folder of pictures.")],
+    reference: Annotated[Path, typer.Argument(help="The folder of real pictures to compare with.")],
+    *,
+    weights: Annotated[
+        Path | None, typer.Option(help="The published Inception weights, as .pth or TorchScript .pt.")
+    ] = None,
+    download_weights: Annotated[
+        bool, typer.Option("--download-weights", help="Download them, once, to the cache: 91 MiB.")
+    ] = False,
+    trust_weights: Annotated[
+        bool, typer.Option("--trust-weights", help="Take weights of another sha256; a TorchScript file runs code.")
+    ] = False,
+    resize: Annotated[
+        Literal["clean", "legacy"], typer.Option(help="Bicubic and antialiased, or bilinear as older scripts.")
+    ] = "clean",
+    kid: Annotated[bool, typer.Option("--kid", help="Also the kernel distance.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the kernel distance's subsets.")] = 0,
+    json: Json = False,
+) -> None:
+    """Compare two sets of pictures: FID on the published Inception weights.
+
+    Without weights it is fd_random, the same distance on a small random network, which is no FID. What was
+    measured of the reference is kept in the cache.
+    """
+    from .fid.measure import format_distances, measure_distances
+    from .fid.picture_folder import PictureFolder
+    from .fid.published import download_weights as download
+
+    if weights and download_weights:
+        raise UsageError("bench fid: --weights and --download-weights exclude each other; pass one")
+    sets = PictureFolder(pictures), PictureFolder(reference)
+    file = download() if download_weights else weights
+    asked = {"resize": resize, "kid": kid, "trust_weights": trust_weights, "seed": seed}
+    print(format_distances(measure_distances(*sets, weights=file, **asked), as_json=json), end="")
 
 
 def _name_models(models: list[Path]) -> dict[str, Path]:
