@@ -123,8 +123,9 @@ def forms_command(
     The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
     plain form makes.
     """
+    from .form_report import format_forms, write_forms_csv
     from .report_files import check_report
-    from .warp_forms import DEFAULT_CASES, format_forms, measure_forms, write_forms_csv
+    from .warp_forms import DEFAULT_CASES, NOTE, measure_forms
 
     if output:
         check_report(output, force=force)
@@ -133,7 +134,7 @@ def forms_command(
         groups.append(group)
         if output:
             write_forms_csv(groups, output)
-    print(format_forms(groups, as_json=json), end="")
+    print(format_forms(groups, NOTE, as_json=json), end="")
 
 
 @bench.command("int8", epilog="Example: vtopt bench int8 --network sdafn_plus_tiny --output int8.csv --sheets worst")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..optimize.errors import UsageError
 from ..optimize.warp import name_nodes
+from .form_group import parse_sides
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,11 +36,7 @@ class Case(NamedTuple):
 
 def parse_case(text: str, heads: int) -> Case:
     """Read CHANNELSxHEIGHTxWIDTH; raises UsageError for anything else."""
-    sides = [int(side) if side.isdecimal() else 0 for side in text.lower().split("x")]
-    if len(sides) != 3 or min(sides) < 1 or min(sides[1:]) < 2:
-        raise UsageError(f"case '{text}' is no warp; write CHANNELSxHEIGHTxWIDTH, for example {EXAMPLE}")
-    channels, height, width = sides
-    return Case(channels, height, width, heads)
+    return Case(*parse_sides(text, "warp", EXAMPLE, least=2), heads)
 
 
 def make_plain(case: Case) -> ModelProto:

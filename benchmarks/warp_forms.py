@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from ..optimize.errors import InputError, UsageError
+from ..optimize.errors import UsageError
 from ..optimize.onnx_graphs import read_sides
 from ..optimize.rewrites.deform_conv import raise_opset
 from ..optimize.rewrites.editing import Editor
@@ -20,53 +17,24 @@ from ..optimize.rewrites.forms import FORMS, Form
 from ..optimize.rewrites.heads import choose_form
 from ..optimize.rewrites.sites import Runtime
 from ..optimize.warp import Warp, find_warps
-from .engines import Engine, open_engine
-from .host import count_cpus, describe_host
-from .latency import count_rounds, measure_latency
+from .form_group import FormTask, measure_form_group
+from .host import count_cpus
 from .network_forms import PLAIN, Variant
-from .report_files import save_csv
 from .rewrite_group import Group
-from .single_warp import Case, draw_feeds, make_plain, parse_case
-from .tables import format_table, to_json_value
+from .single_warp import draw_feeds, make_plain, parse_case
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from onnx import ModelProto
 
-__all__ = ["DEFAULT_CASES", "format_forms", "measure_forms", "write_forms_csv"]
+__all__ = ["DEFAULT_CASES", "NOTE", "measure_forms"]
 
 DEFAULT_CASES = ("256x32x24", "256x64x48", "256x128x96", "64x256x192", "32x256x192")
 """Channels, height and width of the warps of SDAFN_plus."""
 DEFAULT_THREADS = (1, 2, 4)
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
-TOLERANCE = 1e-4
-"""A form that differs by more from the plain one, as a share of its largest value, is not the same warp."""
-
-COLUMNS = (
-    "case",
-    "heads",
-    "form",
-    "runtime",
-    "threads",
-    "median ms",
-    "p90 ms",
-    "min ms",
-    "ratio",
-    "difference",
-    "chosen",
-)
-HOW_COLUMNS = ("runs", "warmup")
-
-Arrays = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Task:
-    case: Case
-    threads: int
-    runs: int
-    warmup: int
+NOTE = "Ratio: to plain on the same runtime. Difference: to plain on onnxruntime."
 
 
 def measure_forms(
@@ -97,8 +65,9 @@ def measure_forms(
                 raise UsageError(f"{case}: a warp of {heads} heads is not recognised; give fewer")
             chosen = {str(runtime): choose_form(warp, runtime) for runtime in RUNTIMES}
             variants, feeds = _write_forms(plain, Path(folder)), draw_feeds(case)
+            columns = {"case": str(case), "heads": heads}
             for count in counts:
-                yield _measure_group(_Task(case, count, runs, warmup), variants, feeds, chosen)
+                yield measure_form_group(FormTask(columns, feeds, PLAIN, chosen, count, runs, warmup), variants)
 
 
 def gather_heads(editor: Editor, warp: Warp, features: ir.Value, channels: int) -> ir.Value:
@@ -160,99 +129,3 @@ def _rewrite(model: ModelProto, form: str) -> ModelProto:
     made = MEASURED[form](editor, warp, editor.find(warp.features), read_sides(warp.features_shape)[1])
     editor.replace(editor.find(warp.output), made)
     return editor.finish()
-
-
-def _measure_group(task: _Task, variants: Sequence[Variant], feeds: Arrays, chosen: Mapping[str, str]) -> Group:
-    """Run the forms that load in turns; `chosen` has the form that `choose_form` takes on each runtime."""
-    notices: list[str] = []
-    engines, made = _open_engines(task, variants, feeds, notices)
-    differences = _check_forms(task, made, notices)
-    engines = {variant: engines[variant] for variant in differences}
-    latency = measure_latency(
-        engines,
-        dict.fromkeys(engines, feeds),
-        runs=task.runs,
-        warmup=task.warmup,
-        progress=count_rounds(f"{task.case} threads {task.threads}", task.runs + task.warmup),
-    )
-    plain = {variant.runtime: timing.median_ms for variant, timing in latency.items() if variant.form == PLAIN}
-    rows = [
-        {
-            "case": str(task.case),
-            "heads": task.case.heads,
-            "form": variant.form,
-            "runtime": variant.runtime,
-            "threads": task.threads,
-            "median ms": timing.median_ms,
-            "p90 ms": timing.p90_ms,
-            "min ms": timing.min_ms,
-            "ratio": timing.median_ms / plain[variant.runtime] if variant.runtime in plain else None,
-            "difference": differences[variant],
-            "chosen": "yes" if chosen[variant.runtime] == variant.form else "no",
-            "runs": timing.runs,
-            "warmup": timing.warmup,
-        }
-        for variant, timing in latency.items()
-    ]
-    return Group(tuple(rows), (), tuple(notices))
-
-
-def _open_engines(
-    task: _Task, variants: Sequence[Variant], feeds: Arrays, notices: list[str]
-) -> tuple[dict[Variant, Engine], dict[Variant, np.ndarray]]:
-    """Return the engines of the variants that load and run, and what each makes."""
-    engines, made = {}, {}
-    for variant in variants:
-        try:
-            engine = open_engine(variant.path, runtime=variant.runtime, threads=task.threads)
-            made[variant] = engine.run(feeds)["warped"]
-        except InputError as error:
-            notices.append(_leave_out(task, variant, str(error).removeprefix(f"{variant.path}: ").partition("; ")[0]))
-            continue
-        engines[variant] = engine
-    return engines, made
-
-
-def _check_forms(task: _Task, made: Mapping[Variant, np.ndarray], notices: list[str]) -> dict[Variant, float]:
-    """Return how far each form is from plain on the first runtime; one that is another warp is left out."""
-    plain = next((array for variant, array in made.items() if variant.form == PLAIN), None)
-    if plain is None:
-        raise InputError(f"{task.case}: no runtime runs the plain form; there is nothing to compare with")
-    differences = {}
-    for variant, array in made.items():
-        alike = array.shape == plain.shape
-        difference = float(np.abs(array - plain).max() / np.abs(plain).max()) if alike else math.inf
-        if difference <= TOLERANCE:
-            differences[variant] = difference
-        else:
-            notices.append(_leave_out(task, variant, f"it differs from plain by {difference:.1e}"))
-    return differences
-
-
-def _leave_out(task: _Task, variant: Variant, reason: str) -> str:
-    return f"{task.case}: {variant.form} on {variant.runtime} is left out: {reason}"
-
-
-def format_forms(groups: Sequence[Group], *, as_json: bool = False) -> str:
-    """Return the figures of all groups as a table with notices and conditions, or as JSON."""
-    rows = [row for group in groups for row in group.rows]
-    notices = list(dict.fromkeys(notice for group in groups for notice in group.notices))
-    conditions = describe_host()
-    if as_json:
-        data = {"rows": rows, "conditions": conditions, "notices": notices}
-        return json.dumps(to_json_value(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    how = {column: ", ".join(dict.fromkeys(str(row[column]) for row in rows)) for column in HOW_COLUMNS}
-    parts = [
-        "".join(f"- **{notice}**\n" for notice in notices),
-        format_table(rows, COLUMNS),
-        f"Measured: {', '.join(f'{key} {value}' for key, value in {**how, **conditions}.items())}, in turns. "
-        "Ratio: to plain on the same runtime. Difference: to plain on onnxruntime.\n",
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def write_forms_csv(groups: Sequence[Group], path: Path) -> Path:
-    """Write all rows to `path`, with the conditions as columns."""
-    conditions = describe_host()
-    rows = [{**row, **conditions} for group in groups for row in group.rows]
-    return save_csv(rows, (*COLUMNS, *HOW_COLUMNS, *conditions), path)
