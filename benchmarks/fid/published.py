@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,7 +67,9 @@ def download_weights(file: PublishedFile = PUBLISHED[0]) -> Path:
             _fetch(file, draft)
             draft.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; set XDG_CACHE_HOME to another folder") from error
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror}; set XDG_CACHE_HOME to another folder"
+        ) from error
     return path
 
 
@@ -81,7 +84,7 @@ def _fetch(file: PublishedFile, draft: Path) -> None:
                     digest.update(chunk)
                     stream.write(chunk)
                     left -= len(chunk)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise InputError(f"{file.address}: cannot be downloaded ({error}); {by_hand}") from error
     if digest.hexdigest() != file.sha256:
         raise InputError(

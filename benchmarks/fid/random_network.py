@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,7 @@ class RandomNetwork(nn.Module):
         super().__init__()
         widths = (3, *WIDTHS)
         self.layers = nn.ModuleList(
-            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False)
-            for before, width in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False) for before, width in pairwise(widths)
         )
         # RandomState, unlike numpy's and torch's generators, draws the same numbers in every version.
         draws = np.random.RandomState(SEED)

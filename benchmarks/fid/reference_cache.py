@@ -45,7 +45,7 @@ def recall_features(question: Mapping[str, Any]) -> SetFeatures | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             moments = FeatureMoments(int(kept["count"]), kept["mean"], kept["scatter"])
-            return SetFeatures(moments, kept["features"] if "features" in kept else None)
+            return SetFeatures(moments, kept.get("features"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
