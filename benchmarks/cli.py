@@ -137,6 +137,65 @@ def forms_command(
     print(format_forms(groups, NOTE, as_json=json), end="")
 
 
+@bench.command("correlation", epilog="Example: vtopt bench correlation --case 256x32x24 --count 1000 --count 10000")
+def correlation_command(
+    *,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHANNELSxHEIGHTxWIDTH",
+            help="Repeatable. Default: PF-AFN's five levels for pictures of 256x192.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Repeatable. Default: 1 and 2, as far as there are cores.", show_default=False),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each form.")] = 20,
+    count: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Repeatable. Instead, print the seconds that N runs take, plainly and as shipped.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Measure one correlation layer by itself in every form, and show which PF-AFN computes in.
+
+    The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
+    plain form makes. With --count all N runs are made, in turns block by block; an interruption keeps what was
+    measured, and the row says how many runs that is.
+    """
+    from . import correlation_counts, correlation_forms
+    from .form_report import format_forms, write_forms_csv
+    from .report_files import check_report
+    from .single_correlation import DEFAULT_CASES
+
+    if output:
+        check_report(output, force=force)
+    cases, groups = case or DEFAULT_CASES, []
+    if count:
+        note = correlation_counts.NOTE
+        measured = correlation_counts.measure_counts(count, cases, threads=threads)
+    else:
+        note = correlation_forms.NOTE
+        measured = correlation_forms.measure_correlation(cases, threads=threads, runs=runs)
+    try:
+        for group in measured:
+            groups.append(group)
+            if output:
+                write_forms_csv(groups, output)
+    finally:
+        if any(group.rows for group in groups):
+            print(format_forms(groups, note, as_json=json), end="")
+
+
 @bench.command("int8", epilog="Example: vtopt bench int8 --network sdafn_plus_tiny --output int8.csv --sheets worst")
 def int8_command(
     *,

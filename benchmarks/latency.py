@@ -20,7 +20,7 @@ from ..optimize.progress import track
 if TYPE_CHECKING:
     from .engines import Engine
 
-__all__ = ["Latency", "count_rounds", "measure_latency", "summarize_times"]
+__all__ = ["PAUSE_SECONDS", "Latency", "count_rounds", "measure_latency", "pause_garbage_collection", "summarize_times"]
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -70,7 +70,7 @@ def measure_latency(
         raise InputError(f"latency: no inputs were given for {', '.join(map(str, unfed))}; feed every engine")
     names = list(engines)
     times: dict[Name, list[int]] = {name: [] for name in names}
-    with _no_garbage_collection():
+    with pause_garbage_collection():
         for done in range(warmup + runs):
             turn = done % len(names) if names else 0
             for name in names[turn:] + names[:turn]:
@@ -137,7 +137,7 @@ def _find_batch(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def pause_garbage_collection() -> Iterator[None]:
     """Collect once, then keep the collector off; it comes back on if it was."""
     enabled = gc.isenabled()
     gc.collect()
