@@ -57,7 +57,7 @@ def make_tryon(
 
 
 def parse_pictures(texts: Sequence[str]) -> dict[str, Path]:
-    """Read further pictures, each written NAME=FILE; raises UsageError for anything else, and for a name given twice."""
+    """Read further pictures, each written NAME=FILE; raises UsageError for anything else or one given twice."""
     found: dict[str, Path] = {}
     for text in texts:
         name, sign, file = text.partition("=")

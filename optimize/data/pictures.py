@@ -75,11 +75,11 @@ class Given(Protocol):
     @property
     def name(self) -> str: ...
 
-    def get(self, name: str) -> Array | None:
+    def get(self, name: str, /) -> Array | None:
         """Return a picture (C, H, W) by its name, or None where there is none of that name."""
         ...
 
-    def advise(self, names: Sequence[str]) -> str:
+    def advise(self, names: Sequence[str], /) -> str:
         """Say how pictures that are missing can be given."""
         ...
 

@@ -194,9 +194,8 @@ def _open_pairs(student: Network, teacher: Network | None, request: Recovery, si
     for name in pictures:
         find_picture(first, name)
     if missing := [name for name in pictures if stands_in(first, name)]:
-        notices.append(
-            f"{request.pairs} has no {' and no '.join(missing)}: the person stood in; {first.advise(missing)}"
-        )
+        lacking = f"{request.pairs} has no {' and no '.join(missing)}"
+        notices.append(f"{lacking}: the person stood in; {first.advise(missing)}")
     if len(known) == 1 and request.validate_every:
         notices.append(
             f"{request.pairs} has one pair, which was learned from and validated on; give more to know what it is worth"
