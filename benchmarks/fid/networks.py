@@ -94,7 +94,7 @@ def _load_state_dict(path: Path) -> Callable[[Tensor], Tensor]:
         raise InputError(f"{path}: is not the Inception of FID; {misfit}. Take {PUBLISHED[0].name}")
     require_finite(tensors, path)
     network.load_state_dict(expected | tensors)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # a quarter faster on CPUs
+    return network.eval().requires_grad_(False)
 
 
 def _list_tensors(given: object) -> dict[str, Tensor]:
@@ -105,8 +105,7 @@ def _list_tensors(given: object) -> dict[str, Tensor]:
 def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
     """Return the program's `layers`: what it does before them, resizing and scaling, is done by `resize_picture`."""
     try:
-        program = torch.jit.load(path, map_location="cpu").eval()
-        layers = program.get_submodule("layers")
+        layers = torch.jit.load(path, map_location="cpu").eval().layers
     except (RuntimeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: is not the TorchScript Inception of FID ({str(error).splitlines()[0]}); take {PUBLISHED[1].name}"
