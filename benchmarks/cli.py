@@ -1,4 +1,4 @@
-"""The bench commands: report, rewrites, forms, int8 and fid."""
+"""The bench commands: run, report, compare, rewrites, forms, int8 and fid."""
 
 from __future__ import annotations
 
@@ -7,51 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..optimize.artifacts import Force, Json, NetworkName, PairCount, PairsFolder, SizeOption, Threads
+from ..optimize.artifacts import Force, Json, PairCount, PairsFolder, SizeOption
 from ..optimize.durations import parse_duration
-from ..optimize.errors import InputError, UsageError
-from ..optimize.networks import NETWORKS
+from ..optimize.errors import UsageError
+from .run_commands import compare_command, report_command, run_command
 
 __all__ = ["bench"]
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure models side by side.")
 
-ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
 
-
-@bench.command("report", epilog="Example: vtopt bench report fp32.onnx int8.onnx --pairs my_pairs --format csv")
-def report_command(
-    models: ModelsIn = None,
-    *,
-    pairs: PairsFolder = None,
-    network: NetworkName = None,
-    pair_count: PairCount = 8,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
-    threads: Threads = None,
-    table: Annotated[
-        Literal["report", "pruning"], typer.Option(help="Which columns: all, or those that pruning papers print.")
-    ] = "report",
-    format: Annotated[Literal["md", "csv", "json"], typer.Option(help="How to print the table.")] = "md",
-) -> None:
-    """Compare models: size, parameters, MACs, latency, and pictures against the first.
-
-    Without models, those of the last run. ONNX is measured on onnxruntime and OpenVINO. With drawn pairs
-    and folders that have test_truth, pictures are also compared with the truth.
-    """
-    from .paper_tables import make_table
-    from .report import format_report, measure_models
-    from .run_report import list_last_run
-
-    if models:
-        named = _name_models(models)
-    else:
-        named, run_pairs, run_network = list_last_run()
-        pairs = pairs or run_pairs
-        if network is None and run_network is not None:
-            # A file in a folder does not choose which module is imported: a user's own network is named again.
-            network = run_network if run_network in NETWORKS else None
-    report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
-    print(format_report(make_table(report, table), format), end="")
+bench.command("run", epilog="Example: vtopt bench run fp32.onnx int8.onnx --threads 1,2 -o results.json")(run_command)
+bench.command("report", epilog="Example: vtopt bench report results.json --table final --format csv")(report_command)
+bench.command("compare", epilog="Example: vtopt bench compare before.json results.json")(compare_command)
 
 
 @bench.command(
@@ -279,12 +247,3 @@ def fid_command(
     file = download() if download_weights else weights
     asked = {"resize": resize, "kid": kid, "trust_weights": trust_weights, "seed": seed}
     print(format_distances(measure_distances(*sets, weights=file, **asked), as_json=json), end="")
-
-
-def _name_models(models: list[Path]) -> dict[str, Path]:
-    """Name models by their files, with folders where two files have one name."""
-    stems = [path.stem for path in models]
-    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in models}
-    if len(named) < len(models):
-        raise InputError("bench: a model is named twice; name each once")
-    return named

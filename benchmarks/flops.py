@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-__all__ = ["FLOPS_PER_MAC", "MacReport", "count_macs"]
+__all__ = ["FLOPS_PER_MAC", "MacReport", "count_macs", "describe_uncounted"]
 
 FLOPS_PER_MAC = 2
 
@@ -34,6 +35,11 @@ class MacReport:
     @property
     def flops(self) -> int:
         return FLOPS_PER_MAC * self.macs
+
+
+def describe_uncounted(uncounted: Mapping[str, int]) -> str:
+    """Return what could not be counted as text: "LRN (1), If (2)"; empty where all was."""
+    return ", ".join(f"{op} ({number})" for op, number in uncounted.items())
 
 
 def count_macs(source: Path | onnx.ModelProto | openvino.Model) -> MacReport:

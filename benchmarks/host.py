@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ..optimize.errors import MissingExtraError
 
-__all__ = ["count_cpus", "describe_host", "need", "take_reason"]
+__all__ = ["count_cpus", "describe_host", "describe_load", "describe_machine", "need", "take_reason"]
 
 _NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted")
 """How OpenVINO's messages begin: with places in its own source, and headings."""
@@ -59,13 +61,57 @@ def describe_host() -> dict[str, str]:
     }
 
 
+def describe_machine() -> dict[str, Any]:
+    """Return what stays the same from run to run: the processor, what it can do, the system and the versions."""
+    flags = _read_cpuinfo("flags") or _read_cpuinfo("Features")
+    return {
+        "cpu": _name_cpu(),
+        "cpus": count_cpus(),
+        "flags": [flag for flag in _TOLD_FLAGS if flag in flags.split()],
+        "governor": _read_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: _find_version(name) for name in ("vtopt", "numpy", "torch", "onnxruntime", "openvino")},
+    }
+
+
+def describe_load() -> dict[str, Any]:
+    """Return how busy the machine is now: the load average of a minute, free memory in MiB, and the time."""
+    import psutil
+
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load": round(psutil.getloadavg()[0], 2),
+        "memory_free_mib": psutil.virtual_memory().available // 2**20,
+    }
+
+
+_TOLD_FLAGS = (
+    *("avx", "f16c", "fma", "avx2", "avx512f", "avx512vl", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni"),
+    *("amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
+)
+"""What kernels for floats and int8 are chosen by, as Linux calls it."""
+
+
 def _name_cpu() -> str:
+    return _read_cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _read_cpuinfo(entry: str) -> str:
+    """Return an entry of the first processor in Linux's list; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == entry)
+    return next(found, "")
+
+
+def _read_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _find_version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Where onnxruntime's time goes: milliseconds per run by node and by operation type, from its own profiler."""
+"""Where a runtime's time goes: milliseconds per run by node and by operation type, from its own profiler."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,14 @@ from ..optimize.errors import InputError
 from .engines import feed_pair, open_engine
 from .feeds import draw_noise
 from .host import count_cpus, need, take_reason
-from .runtimes import make_session_options
+from .runtimes import Settings, load_model, make_session_options
 
 __all__ = ["OpTimes", "measure_op_times"]
 
 OP_NAMES: Mapping[str, str] = {"FusedConv": "Conv", "NhwcFusedConv": "Conv", "Upsample": "Resize"}
 """How onnxruntime calls an operation inside -> the name it has in ONNX; other names lose a leading "Fused"."""
+
+SECOND = timedelta(seconds=1)
 
 _KERNEL = "_kernel_time"
 """What the profiler puts behind a node's name."""
@@ -30,7 +33,7 @@ _KERNEL = "_kernel_time"
 
 @dataclass(frozen=True)
 class OpTimes:
-    """Median milliseconds per run inside onnxruntime's nodes, and how they were taken."""
+    """Median milliseconds per run inside a runtime's nodes, and how they were taken."""
 
     total_ms: float
     """All nodes of one run; less than the run itself, which also moves arrays and dispatches."""
@@ -58,35 +61,40 @@ class _Event(NamedTuple):
 def measure_op_times(
     path: Path,
     *,
+    runtime: str = "onnxruntime",
     threads: int | None = None,
     runs: int = 5,
     warmup: int = 2,
     feeds: Mapping[str, np.ndarray] | None = None,
 ) -> OpTimes:
-    """Profile an ONNX file on onnxruntime, with the settings that engines have.
+    """Profile an ONNX file on onnxruntime, or that or an IR on openvino, with the settings that engines have.
 
     The first `warmup` runs do not count: memory is planned in them. `feeds` has an array for each input;
     by default the inputs show a drawn pair, or seeded noise where no picture is known for one.
 
-    Nodes have the names and types that onnxruntime's optimiser leaves them: a fused node goes by one of
+    Nodes have the names and types that the runtime's optimiser leaves them. On onnxruntime a fused node goes by one of
     its parts or its output, layout changes are ReorderInput and ReorderOutput, Conv covers the activation
     behind it, and a normalisation that was made a convolution of its own. If and Loop include the nodes
-    inside them.
+    inside them. OpenVINO names types in its own way (Convolution), with Reorder for
+    layout changes; a fused node goes by its first part.
 
     Raises InputError for counts that cannot be measured, and for a file that does not load or run.
     """
     if runs < 1 or warmup < 0:
         raise InputError(f"op times: {runs} runs after {warmup} of warm-up cannot be timed; runs begin at 1")
     threads = count_cpus() if threads is None else threads
-    feeds = _make_feeds(path, threads) if feeds is None else feeds
-    events = _profile(path, threads, runs + warmup, feeds)
-    return _summarize(_split_runs(events)[warmup:], warmup, threads)
+    feeds = _make_feeds(path, runtime, threads) if feeds is None else feeds
+    if runtime == "openvino":
+        events = _profile_openvino(path, threads, runs + warmup, feeds)
+    else:
+        events = _split_runs(_profile(path, threads, runs + warmup, feeds))
+    return _summarize(events[warmup:], warmup, threads)
 
 
-def _make_feeds(path: Path, threads: int) -> dict[str, np.ndarray]:
+def _make_feeds(path: Path, runtime: str, threads: int) -> dict[str, np.ndarray]:
     from ..optimize.data.pairs import open_pairs
 
-    engine = open_engine(path, runtime="onnxruntime", threads=threads)
+    engine = open_engine(path, runtime=runtime, threads=threads)
     if set(engine.pictures) == set(engine.inputs):
         return feed_pair(engine, open_pairs(None, engine.size, 1)[0])
     return draw_noise(engine)
@@ -111,6 +119,22 @@ def _profile(path: Path, threads: int, runs: int, feeds: Mapping[str, np.ndarray
             raise InputError(
                 f"{path}: onnxruntime cannot profile it: {take_reason(error)}; see that vtopt verify runs it"
             ) from error
+
+
+def _profile_openvino(path: Path, threads: int, runs: int, feeds: Mapping[str, np.ndarray]) -> list[list[_Event]]:
+    """Return the node events of each run."""
+    events: list[list[_Event]] = []
+
+    def note(request: Any) -> None:
+        executed = [node for node in request.get_profiling_info() if node.status == node.Status.EXECUTED]
+        events.append(
+            [_Event(node.node_name, node.node_type, node.real_time.total_seconds() * 1e3) for node in executed]
+        )
+
+    run = load_model(path, "openvino", Settings(threads, after_run=note)).run
+    for _ in range(runs):
+        run(feeds)
+    return events
 
 
 def _cast(array: np.ndarray, kind: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..optimize.errors import InputError, VtoptError
 
-__all__ = ["PeakMemory", "measure_peak_memory"]
+__all__ = ["PeakMemory", "measure_peak_memory", "read_memory"]
 
 RUNS = 3
 
@@ -80,15 +80,15 @@ def _measure_here(request: _Request) -> PeakMemory:
     need(request.runtime)
     with np.load(request.feeds) as archive:
         feeds = {name: archive[name] for name in archive.files}
-    imported = _read_memory("VmRSS")
+    imported = read_memory("VmRSS")
     with plain_warps() if request.plain else contextlib.nullcontext():
         loaded = load_model(Path(request.path), request.runtime, Settings(request.threads, request.network))
         for _ in range(RUNS):
             loaded.run(feeds)
-    return PeakMemory(imported, _read_memory("VmHWM"))
+    return PeakMemory(imported, read_memory("VmHWM"))
 
 
-def _read_memory(entry: str) -> float:
+def read_memory(entry: str) -> float:
     """Return an entry of Linux's process status in MiB; elsewhere the peak so far, the best there is.
 
     Not ru_maxrss on Linux: a new process starts with that of the process it came from.

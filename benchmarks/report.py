@@ -6,27 +6,41 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ..optimize.artifacts import detect_kind
 from ..optimize.errors import InputError
 from ..optimize.progress import track
-from .engines import Engine, feed_pair, open_engine
+from .engine_sets import Key, find_size, open_engines
+from .engines import Engine, feed_pair
 from .feeds import take_picture
-from .flops import count_macs
+from .flops import describe_uncounted
 from .host import describe_host
 from .latency import Latency, measure_latency
 from .quality import PictureScores, Quality, compare_pictures, summarize_quality
 from .size import count_parameters, measure_size
-from .tables import format_table
+from .tables import Format, format_table
+from .torch_macs import count_model_macs
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..optimize.data.pairs import Pair
 
-__all__ = ["COLUMNS", "Report", "WorstPair", "format_report", "measure_models"]
+__all__ = [
+    "COLUMNS",
+    "QUALITY_COLUMNS",
+    "TRUTH_COLUMNS",
+    "UNCHANGED",
+    "Report",
+    "WorstPair",
+    "compare_all",
+    "format_report",
+    "measure_models",
+    "show_quality",
+    "show_truth",
+]
 
+QUALITY_COLUMNS = ("PSNR dB", "worst dB", "SSIM")
 COLUMNS = (
     "model",
     "runtime",
@@ -36,9 +50,7 @@ COLUMNS = (
     "median ms",
     "p90 ms",
     "speed x",
-    "PSNR dB",
-    "worst dB",
-    "SSIM",
+    *QUALITY_COLUMNS,
 )
 TRUTH_COLUMNS = ("truth PSNR dB", "truth SSIM")
 UNCHANGED = "(person unchanged)"
@@ -81,26 +93,25 @@ def measure_models(
     Every model runs on each runtime that loads it: ONNX on onnxruntime and OpenVINO, IR on OpenVINO,
     weights in torch. Latency is of a batch of one, in milliseconds, in turns (see `measure_latency`).
     PSNR and SSIM are to the pictures of the first row; where the pairs know the truth also to that.
-    MACs are counted in ONNX and IR; 1 MAC is 2 FLOPs.
+    1 MAC is 2 FLOPs (see `mac_rules`).
     """
     from ..optimize.data.pairs import open_pairs
 
     if not models:
         raise InputError("bench: there are no models to measure; name at least one")
-    engines, unloaded = _open_engines(models, threads, network)
-    fixed = (engine.size for engine in engines.values() if _has_fixed_size(engine))
-    size = next(fixed, next(iter(engines.values())).size)
+    engines, unloaded = open_engines(models, threads=threads, network=network)
+    size = find_size(engines)
     pairs = open_pairs(folder, size, count) if pairs is None else pairs
-    quality, truth, worst = _compare_all(engines, pairs)
+    quality, truth, worst = compare_all(engines, pairs)
     feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
     latency = measure_latency(engines, feeds, runs=runs, warmup=warmup)
-    statics, notices = _measure_files(models, network)
+    statics, notices = _measure_files(models, network, size)
     rows = [
         _make_row(key, engine, statics[key[0]], latency[key], quality[key], truth.get(key), latency)
         for key, engine in engines.items()
     ]
     if truth:
-        rows.insert(0, {"model": UNCHANGED, **_show_truth(truth[UNCHANGED])})
+        rows.insert(0, {"model": UNCHANGED, **show_truth(truth[UNCHANGED])})
     first = next(iter(engines))
     timing = latency[first]
     conditions = {
@@ -118,38 +129,7 @@ def measure_models(
     return Report(tuple(rows), columns, conditions, tuple(notices), worst)
 
 
-Key = tuple[str, str]
-"""A model's name and a runtime."""
-
-
-def _open_engines(
-    models: Mapping[str, Path], threads: int | None, network: str | None
-) -> tuple[dict[Key, Engine], list[str]]:
-    """Open each model on its runtimes; one that its second runtime does not load is told, and left out there."""
-    engines, unloaded = {}, []
-    for name, path in models.items():
-        runtimes = {"onnx": ("onnxruntime", "openvino")}.get(detect_kind(path), (None,))
-        for runtime in runtimes:
-            try:
-                engines[name, runtime or ""] = open_engine(path, runtime=runtime, threads=threads, network=network)
-            except InputError as error:
-                if runtime == runtimes[0]:
-                    raise
-                reason = str(error).removeprefix(f"{path}: ").partition("; ")[0]
-                unloaded.append(f"{name} has no row on {runtime}: {reason}")
-    engines = {(name, engine.runtime): engine for (name, _), engine in engines.items()}
-    sizes = {name: engine.size for (name, _), engine in engines.items() if _has_fixed_size(engine)}
-    if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
-        raise InputError(f"bench: the models take pictures of different sizes ({told}); export them with one --size")
-    return engines, unloaded
-
-
-def _has_fixed_size(engine: Engine) -> bool:
-    return any(len(shape) == 4 and None not in shape[2:] for shape in engine.inputs.values())
-
-
-def _compare_all(
+def compare_all(
     engines: Mapping[Key, Engine], pairs: Sequence[Pair]
 ) -> tuple[dict[Key, Quality], dict[Any, Quality], dict[str, WorstPair]]:
     """Run every engine on every pair, once; return quality to the first, to the truth, and the worst pairs."""
@@ -174,22 +154,21 @@ def _compare_all(
     )
 
 
-def _measure_files(models: Mapping[str, Path], network: str | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _measure_files(
+    models: Mapping[str, Path], network: str | None, size: tuple[int, int]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return size, parameters and MACs of every file, and what the counts leave out."""
     figures: dict[str, dict[str, Any]] = {}
     notices = []
     for name, path in models.items():
+        counted = count_model_macs(path, network, size)
         figures[name] = {
             "size": measure_size(path),
             "parameters": count_parameters(path, network),
-            "macs": None,
+            "macs": counted.macs,
         }
-        if detect_kind(path) in {"onnx", "openvino"}:
-            counted = count_macs(path)
-            figures[name]["macs"] = counted.macs
-            if counted.uncounted:
-                left = ", ".join(f"{op} ({number})" for op, number in counted.uncounted.items())
-                notices.append(f"{name}: MACs leave out {left}")
+        if left := describe_uncounted(counted.uncounted):
+            notices.append(f"{name}: MACs leave out {left}")
     return figures, notices
 
 
@@ -203,7 +182,6 @@ def _make_row(
     latency: Mapping[Key, Latency],
 ) -> dict[str, Any]:
     first = next(iter(latency))
-    reference = key == first
     row: dict[str, Any] = {
         "model": key[0],
         "runtime": engine.runtime,
@@ -213,14 +191,19 @@ def _make_row(
         "median ms": timing.median_ms,
         "p90 ms": timing.p90_ms,
         "speed x": latency[first].median_ms / timing.median_ms,
-        "PSNR dB": None if reference else quality.psnr_median,
-        "worst dB": None if reference else quality.psnr_worst,
-        "SSIM": None if reference else quality.ssim_median,
+        **show_quality(None if key == first else quality),
     }
-    return row | (_show_truth(truth) if truth else {})
+    return row | (show_truth(truth) if truth else {})
 
 
-def _show_truth(quality: Quality) -> dict[str, float]:
+def show_quality(quality: Quality | None) -> dict[str, float | None]:
+    """Return the columns of quality to the first model; it has none itself."""
+    if quality is None:
+        return dict.fromkeys(QUALITY_COLUMNS)
+    return {"PSNR dB": quality.psnr_median, "worst dB": quality.psnr_worst, "SSIM": quality.ssim_median}
+
+
+def show_truth(quality: Quality) -> dict[str, float]:
     return {"truth PSNR dB": quality.psnr_median, "truth SSIM": quality.ssim_median}
 
 
@@ -236,7 +219,7 @@ def _find_slower(latency: Mapping[Key, Latency]) -> list[str]:
     return notices
 
 
-def format_report(report: Report, fmt: Literal["md", "csv", "json"] = "md") -> str:
+def format_report(report: Report, fmt: Format = "md") -> str:
     """Return the report as text: a table, and in Markdown what was noticed and how it was measured."""
     table = format_table(report.rows, report.columns, fmt)
     if fmt != "md":

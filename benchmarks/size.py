@@ -13,7 +13,7 @@ from .graphs import Graph, Node, load_graph, load_onnx
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["count_parameters", "measure_size"]
+__all__ = ["count_parameters", "list_artifact_files", "measure_size"]
 
 
 def measure_size(path: Path) -> int:
@@ -21,19 +21,24 @@ def measure_size(path: Path) -> int:
 
     Raises InputError when a file that belongs to it is missing.
     """
+    return sum(file.stat().st_size for file in list_artifact_files(path))
+
+
+def list_artifact_files(path: Path) -> list[Path]:
+    """Return all files that belong to an artifact, itself the first; raises InputError when one is missing."""
     from ..optimize.artifacts import detect_kind
 
     path = Path(path)
     kind = detect_kind(path)
-    files = {path}
+    files = [path]
     if kind == "openvino":
-        files.add(path.with_suffix(".bin"))
+        files.append(path.with_suffix(".bin"))
     if kind == "onnx":
-        files.update(path.parent / location for location in _find_external(path))
+        files += sorted({path.parent / location for location in _find_external(path)} - {path})
     missing = sorted(file.name for file in files if not file.is_file())
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} is missing beside it; copy all its files together")
-    return sum(file.stat().st_size for file in files)
+    return files
 
 
 def _find_external(path: Path) -> set[str]:

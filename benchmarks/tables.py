@@ -1,4 +1,4 @@
-"""Print rows as a table: Markdown for reading, CSV and JSON for programs."""
+"""Print rows as a table: Markdown for reading, CSV and JSON for programs, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..optimize.errors import InputError
 
 __all__ = ["Format", "format_table", "to_json_value"]
 
-Format = Literal["md", "csv", "json"]
+Format = Literal["md", "csv", "json", "latex"]
 Row = Mapping[str, object]
 
 ABSENT = "-"
@@ -30,7 +30,8 @@ def format_table(rows: Sequence[Row], columns: Sequence[str], fmt: Format = "md"
     - md: aligned; a column's numbers share one count of decimals, whole numbers have separators
       (1,234,567), what is missing or None is "-";
     - csv: values unrounded, what is missing is empty;
-    - json: a list of objects, values unrounded; what is missing is null, infinite numbers are "inf".
+    - json: a list of objects, values unrounded; what is missing is null, infinite numbers are "inf";
+    - latex: a tabular that needs no package, numbers as in md.
 
     Raises InputError for another format.
     """
@@ -59,11 +60,8 @@ def _to_plain(value: Any) -> Any:
 
 
 def _write_markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    cells, numeric = [], []
-    for column in columns:
-        values = [row[column] for row in rows]
-        cells.append([_escape(column), *_format_column(values)])
-        numeric.append(any(_is_number(value) for value in values))
+    cells = [[_escape(cell) for cell in (column, *_format_column([row[column] for row in rows]))] for column in columns]
+    numeric = [_is_numeric(rows, column) for column in columns]
     widths = [max(3, *map(len, column)) for column in cells]
     lines = [
         _join(
@@ -98,7 +96,11 @@ def _format_cell(value: object, style: str) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return style.format(value) if math.isfinite(value) else str(value)
-    return _escape(str(value))
+    return str(value)
+
+
+def _is_numeric(rows: Sequence[Row], column: str) -> bool:
+    return any(_is_number(row[column]) for row in rows)
 
 
 def _escape(text: str) -> str:
@@ -122,4 +124,31 @@ def _write_json(rows: Sequence[Row], columns: Sequence[str]) -> str:
     return json.dumps(chosen, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-_WRITERS = {"md": _write_markdown, "csv": _write_csv, "json": _write_json}
+def _write_latex(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    cells = [(column, *_format_column([row[column] for row in rows])) for column in columns]
+    lines = [" & ".join(_escape_latex(cell) for cell in line) + r" \\" for line in zip(*cells, strict=True)]
+    places = "".join("r" if _is_numeric(rows, column) else "l" for column in columns)
+    body = [
+        rf"\begin{{tabular}}{{{places}}}",
+        r"\hline",
+        *lines[:1],
+        r"\hline",
+        *lines[1:],
+        r"\hline",
+        r"\end{tabular}",
+    ]
+    return "\n".join(body) + "\n"
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+
+
+_LATEX = {sign: rf"\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+"""What LaTeX reads as its own -> how it is written."""
+
+_WRITERS = {"md": _write_markdown, "csv": _write_csv, "json": _write_json, "latex": _write_latex}

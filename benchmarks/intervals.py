@@ -1,0 +1,104 @@
+"""How sure a median or a ratio is, from processes that each measured it anew.
+
+Runs inside one process are not independent: where its memory lies, which core it got and what else the machine did
+stay the same for all of them. So a process is one observation, its rounds together, and the interval is Student's t
+of their logarithms (after Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", 2013). With one process
+alone its rounds are cut into blocks, in their order, and a block is an observation: slow drifts then stay within
+blocks, but what differs from process to process is not seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["CONFIDENCE", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio"]
+
+CONFIDENCE = 0.95
+
+_BLOCKS = 5
+"""A lone process's rounds become so many observations."""
+
+_STUDENT = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+"""Student's t for 95 %, two-sided, for 1 to 30 degrees of freedom; more take the last, which is wider than theirs."""
+
+Processes = Sequence[Sequence[float]]
+"""Process -> a time for each of its rounds, in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value above 0 with the interval around it; one observation alone has an interval without end."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    """The standard error of the value's logarithm."""
+    freedom: float
+    """Degrees of freedom of that error."""
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+def estimate_median(processes: Processes) -> Estimate:
+    """Return the typical time of a round: the geometric mean of the processes' medians, with its 95 % interval."""
+    return _estimate([math.log(statistics.median(unit)) for unit in _take_units(processes)])
+
+
+def estimate_ratio(processes: Processes, reference: Processes) -> Estimate:
+    """Return how many times faster than its reference something is: above 1 is faster.
+
+    The two ran in the same rounds of as many processes; a round gives a ratio, a process the median of its rounds'.
+    The interval is where 95 % of other such runs find the ratio, not where the true one lies: it is wider, by the
+    square root of 2, as the other run has an error of its own.
+    """
+    pairs = [
+        [before / after for before, after in zip(there, here, strict=True)]
+        for there, here in zip(reference, processes, strict=True)
+    ]
+    return _estimate([math.log(statistics.median(unit)) for unit in _take_units(pairs)], widen=math.sqrt(2))
+
+
+def compare_estimates(old: Estimate, new: Estimate) -> Estimate:
+    """Return new over old, with Welch's interval; where it holds 1, the two do not differ beyond the noise."""
+    error = math.hypot(old.error, new.error)
+    if not math.isfinite(error):
+        freedom = 1.0
+    elif error:
+        parts = sum(each.error**4 / each.freedom for each in (old, new))
+        freedom = error**4 / parts
+    else:
+        freedom = old.freedom + new.freedom
+    return _make_estimate(math.log(new.value / old.value), error, freedom)
+
+
+def _take_units(processes: Processes) -> Processes:
+    """Return the observations: the processes, or blocks of one alone's rounds."""
+    if len(processes) != 1:
+        return processes
+    (rounds,) = processes
+    blocks = min(_BLOCKS, len(rounds))
+    cuts = [index * len(rounds) // blocks for index in range(blocks + 1)]
+    return [rounds[begin:end] for begin, end in itertools.pairwise(cuts)]
+
+
+def _estimate(logarithms: Sequence[float], *, widen: float = 1.0) -> Estimate:
+    count = len(logarithms)
+    error = statistics.stdev(logarithms) / math.sqrt(count) if count > 1 else math.inf
+    return _make_estimate(statistics.fmean(logarithms), error, max(1, count - 1), widen)
+
+
+def _make_estimate(middle: float, error: float, freedom: float, widen: float = 1.0) -> Estimate:
+    margin = _STUDENT[min(max(1, int(freedom)), len(_STUDENT)) - 1] * error * widen
+    if not math.isfinite(margin):
+        return Estimate(math.exp(middle), 0.0, math.inf, math.inf, freedom)
+    return Estimate(math.exp(middle), math.exp(middle - margin), math.exp(middle + margin), error, freedom)

@@ -1,0 +1,152 @@
+"""The bench commands that measure any models: run, report and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..optimize.artifacts import Force, NetworkName, PairCount, PairsFolder, Threads
+from ..optimize.errors import BudgetError, InputError, UsageError
+from ..optimize.networks import NETWORKS
+from .paper_tables import TableName
+from .tables import Format
+
+__all__ = ["compare_command", "report_command", "run_command"]
+
+ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
+TableOption = Annotated[TableName, typer.Option(help="Which columns: all, or those of a paper's table.")]
+FormatOption = Annotated[Format, typer.Option(help="How to print the table.")]
+BaselineName = Annotated[
+    str | None, typer.Option(help="The model that others are a ratio to. Default: the first.", show_default=False)
+]
+
+
+def run_command(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", show_default=False)],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .json to write.")] = Path("results.json"),
+    pairs: PairsFolder = None,
+    pair_count: PairCount = 8,
+    network: NetworkName = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. Default: all that load a model.", show_default=False)
+    ] = None,
+    threads: Annotated[str, typer.Option(metavar="N[,N]...", help="Threads, each count by itself.")] = "1",
+    batch: Annotated[str, typer.Option(metavar="N[,N]...", help="Pictures at once, each count by itself.")] = "1",
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each model, at least.")] = 50,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds of runs of each model, at least.")] = 5.0,
+    processes: Annotated[int, typer.Option(min=1, help="Fresh processes of each model; intervals rest on them.")] = 8,
+    table: TableOption = "report",
+    format: FormatOption = "md",
+    baseline: BaselineName = None,
+    force: Force = False,
+) -> None:
+    """Measure models so that others can repeat it, and keep every time in a results file.
+
+    Each model runs in fresh processes on each runtime that loads it, with pinned threads and in turns with the
+    others. Speed is a ratio within the run, with the interval in which 95 % of other such runs find it. Interrupted,
+    the same command goes on where it was.
+    """
+    from .counts import parse_counts
+    from .measure_run import measure_run
+    from .paper_tables import make_table
+    from .report import format_report
+    from .report_files import check_report
+    from .results import Settings
+    from .results_report import make_results_report
+
+    named = _name_models(models)
+    _require_baseline(baseline, named)
+    check_report(output, (".json",), force=True)  # one that exists may be an interrupted run's
+    settings = Settings(
+        runs=runs,
+        seconds=seconds,
+        processes=processes,
+        threads=parse_counts(threads, "--threads"),
+        batches=parse_counts(batch, "--batch"),
+        runtimes=tuple(dict.fromkeys(runtime or ())),
+        pairs=str(pairs) if pairs else None,
+        pair_count=pair_count,
+        network=network,
+    )
+    results = measure_run(named, output, settings, force=force)
+    print(format_report(make_table(make_results_report(results, baseline), table), format), end="")
+
+
+def report_command(
+    models: ModelsIn = None,
+    *,
+    pairs: PairsFolder = None,
+    network: NetworkName = None,
+    pair_count: PairCount = 8,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
+    threads: Threads = None,
+    table: TableOption = "report",
+    format: FormatOption = "md",
+    baseline: BaselineName = None,
+) -> None:
+    """Print a results file of bench run as a table, or compare models quickly in one process.
+
+    Of models: size, parameters, MACs, latency, and pictures against the first. Without any, those of the last run.
+    ONNX is measured on onnxruntime and OpenVINO. With drawn pairs and folders that have test_truth, pictures are
+    also compared with the truth.
+    """
+    from .paper_tables import make_table
+    from .report import format_report, measure_models
+    from .results import read_results
+    from .results_report import make_results_report
+    from .run_report import list_last_run
+
+    if models and any(path.suffix == ".json" for path in models):
+        if len(models) > 1:
+            raise UsageError("bench report: give one results file alone, or models; bench compare takes two files")
+        report = make_results_report(read_results(models[0]), baseline)
+    else:
+        if models:
+            named = _name_models(models)
+        else:
+            named, run_pairs, run_network = list_last_run()
+            pairs = pairs or run_pairs
+            if network is None and run_network is not None:
+                # A file in a folder does not choose which module is imported: a user's own network is named again.
+                network = run_network if run_network in NETWORKS else None
+        _require_baseline(baseline, named)
+        named = {name: named[name] for name in sorted(named, key=lambda name: name != baseline)}
+        report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
+    print(format_report(make_table(report, table), format), end="")
+
+
+def compare_command(
+    old: Annotated[Path, typer.Argument(help="A results file of bench run.")],
+    new: Annotated[Path, typer.Argument(help="A later one, with models of the same names.")],
+    *,
+    baseline: BaselineName = None,
+    format: FormatOption = "md",
+) -> None:
+    """Compare two results files; exit with 3 where something got worse beyond the noise.
+
+    Speed is compared as the ratio to the first model within each file, so that a busier machine does not count.
+    """
+    from .compare import compare_results, format_changes
+    from .results import read_results
+
+    changes = compare_results(read_results(old), read_results(new), baseline=baseline)
+    print(format_changes(changes, format), end="")
+    if changes.regressions:
+        raise BudgetError(f"{new}: worse than {old} beyond the noise: {'; '.join(changes.regressions)}")
+
+
+def _name_models(models: list[Path]) -> dict[str, Path]:
+    """Name models by their files, with folders where two files have one name."""
+    stems = [path.stem for path in models]
+    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in models}
+    if len(named) < len(models):
+        raise InputError("bench: a model is named twice; name each once")
+    return named
+
+
+def _require_baseline(baseline: str | None, named: dict[str, Path]) -> None:
+    if baseline is not None and baseline not in named:
+        raise UsageError(f"--baseline: '{baseline}' is not among the models; choose one of {', '.join(named)}")

@@ -1,0 +1,94 @@
+"""A process that holds one model and runs it when asked: requests come in as lines of JSON, answers go out so."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..optimize.errors import VtoptError
+
+__all__ = ["MAX_RUNS", "serve"]
+
+MAX_RUNS = 10_000
+"""A turn ends after so many runs, whatever time is left."""
+
+
+def serve() -> None:
+    """Answer requests on stdin until it ends; what libraries print goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks, which ends this process
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    model = _Model()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(model, request.pop("do"))(**request)
+        except VtoptError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+class _Model:
+    """The model between requests; each method answers the request of its name."""
+
+    run: Callable[[Mapping[str, np.ndarray]], Any]
+    feeds: Mapping[str, np.ndarray]
+
+    def load(
+        self, path: str, feeds: str, runtime: str, threads: int, cpus: list[int], network: str | None
+    ) -> dict[str, float]:
+        """Load the model on these CPUs and run it for the first time; times in milliseconds, memory in MiB."""
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+        from .host import need
+        from .peak_memory import read_memory
+        from .runtimes import Settings, load_model
+
+        need(runtime.partition("-")[0])
+        with np.load(feeds) as archive:
+            self.feeds = {name: archive[name] for name in archive.files}
+        imported = read_memory("VmRSS")
+        begin = time.perf_counter_ns()
+        self.run = load_model(Path(path), runtime, Settings(threads, network)).run
+        loaded = time.perf_counter_ns()
+        self.run(self.feeds)
+        first = time.perf_counter_ns()
+        gc.collect()
+        gc.disable()
+        return {"imported_mib": imported, "load_ms": (loaded - begin) / 1e6, "first_ms": (first - loaded) / 1e6}
+
+    def turn(self, runs: int, seconds: float) -> dict[str, list[float]]:
+        """Run at least so often and so long; return milliseconds.
+
+        Where that is more than one run, the first, which finds the caches as another model left them, is left out.
+        """
+        times = [self._time_run()]
+        if runs > 1 or times[0] < seconds * 1e3:
+            times.clear()
+        while (len(times) < runs or sum(times) < seconds * 1e3) and len(times) < MAX_RUNS:
+            times.append(self._time_run())
+        return {"times_ms": times}
+
+    def memory(self) -> dict[str, float]:
+        """Return the most memory that was resident so far."""
+        from .peak_memory import read_memory
+
+        return {"peak_mib": read_memory("VmHWM")}
+
+    def _time_run(self) -> float:
+        begin = time.perf_counter_ns()
+        self.run(self.feeds)
+        return (time.perf_counter_ns() - begin) / 1e6
+
+
+if __name__ == "__main__":
+    serve()
