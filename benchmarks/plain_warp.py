@@ -31,12 +31,14 @@ def plain_warps() -> Iterator[None]:
     Places are sampled with the padding and the align_corners that the code asks for. In SDAFN, features and
     attention are copied by repeat_interleave, once per head or channel, sampled, multiplied, split by head and
     added up by Python's sum. PF-AFN correlates by a CUDA kernel that no exporter writes; in its place is one product
-    and one mean for each shift. The pictures are the same.
+    and one mean for each shift. The pictures are the same, and where the processor rounds alike, to the last bit those
+    of the public code.
     """
     from ..optimize.networks import correlation, warping
 
     plain = (
         (warping, "sample_clamped", _sample),
+        (warping, "place_offsets", _place_offsets),
         (warping.DeformableAttentionWarp, "forward", _warp),
         (correlation.Correlation, "forward", _correlate),
     )
@@ -60,6 +62,15 @@ def _sample(features: Tensor, grids: Tensor, heads: int, outside: str, align_cor
     if heads > 1:
         points = points.reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
     return F.grid_sample(features, points, mode="bilinear", padding_mode=outside, align_corners=align_corners)
+
+
+def _place_offsets(offsets: Tensor) -> Tensor:
+    import torch
+
+    height, width = offsets.shape[2:]
+    columns, rows = (torch.arange(side, dtype=offsets.dtype, device=offsets.device) for side in (width, height))
+    x, y = columns + offsets[:, 0], rows.view(-1, 1) + offsets[:, 1]
+    return torch.stack([x / ((width - 1) / 2) - 1, y / ((height - 1) / 2) - 1], 1)
 
 
 def _correlate(self: Correlation, first: Tensor, second: Tensor) -> Tensor:

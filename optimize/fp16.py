@@ -35,10 +35,22 @@ def cast_fp16(model: ModelProto) -> ModelProto:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the float32 number", category=UserWarning)
         cast = float16.convert_float_to_float16(
-            model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=protected
+            model, max_finite_val=LARGEST, keep_io_types=True, node_block_list=[*protected, *_list_makers(model)]
         )
     _bypass_half(cast, protected, separated)
     return store_half(cast)
+
+
+def _list_makers(model: ModelProto) -> list[str]:
+    """Name the nodes that make float32 of something else, a mask for instance: the converter overlooks them."""
+    from onnx import TensorProto, helper
+
+    def makes_float(node: NodeProto) -> bool:
+        if node.op_type == "Cast":
+            return helper.get_node_attr_value(node, "to") == TensorProto.FLOAT
+        return node.op_type == "ConstantOfShape"
+
+    return [node.name for node in list_nodes(model.graph) if makes_float(node)]
 
 
 def _separate_outputs(model: ModelProto, protected: Collection[str]) -> list[str]:

@@ -47,6 +47,14 @@ def sample_clamped(features: Tensor, grids: Tensor, heads: int, outside: str, al
 def offsets_to_grids(offsets: Tensor) -> Tensor:
     """Turn pixel offsets (N, 2K, H, W), x before y, into normalised grids (N * K, 2, H, W).
 
+    It calls `place_offsets` by its place in this module, as `sample_features` does what samples.
+    """
+    return place_offsets(offsets.reshape(-1, 2, *offsets.shape[2:]))
+
+
+def place_offsets(offsets: Tensor) -> Tensor:
+    """Add pixel offsets (N, 2, H, W) to where their pixels are, normalised to [-1, 1].
+
     Columns and rows are added one after the other: two vectors, where their sum is a constant of 2 H W numbers
     that every exported file would hold.
     """
@@ -56,7 +64,7 @@ def offsets_to_grids(offsets: Tensor) -> Tensor:
     columns[0, 0, 0] = torch.linspace(-1, 1, width, **like)
     rows[0, 1, :, 0] = torch.linspace(-1, 1, height, **like)
     scale = torch.tensor([2 / (width - 1), 2 / (height - 1)], **like).view(1, 2, 1, 1)
-    return offsets.reshape(-1, 2, height, width) * scale + columns + rows
+    return offsets * scale + columns + rows
 
 
 def compose_grids(before: Tensor | None, grids: Tensor) -> Tensor:

@@ -210,6 +210,24 @@ def test_a_model_without_warps_is_cast_as_a_whole() -> None:
     assert _measure_psnr(_run(cast), expected) >= 45
 
 
+MASK = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) <int64[4] shape = {1,3,32,24}> {
+  covered = Greater (clothes, half)
+  mask = Cast <to = 1> (covered)
+  nothing = ConstantOfShape (shape)
+  masked = Mul (clothes, mask)
+  padded = Concat <axis = 2> (masked, nothing)
+  features = Conv <pads = [1, 1, 1, 1]> (padded, w_feature, zeros_wide)
+  painted = Conv <strides = [2, 1]> (features, w_paint, zeros_three)
+  tryon = Add (painted, person)
+}"""
+
+
+def test_what_is_made_float32_of_something_else_meets_float16() -> None:
+    expected = _run(_make_model(MASK))
+    assert _measure_psnr(_run(cast_fp16(_make_model(MASK))), expected) >= 45
+
+
 def test_large_constants_are_kept() -> None:
     model = _make_model(PLAIN)
     (bias,) = [t for t in model.graph.initializer if t.name == "zeros_three"]
