@@ -135,6 +135,11 @@ def recover(
 
 def plan_stages(student: Network, teacher: Network | None, request: Recovery) -> tuple[Stage, Stage]:
     """Return the coarse stage and the last; raises NetworkError and UsageError as `recover` does for what cannot be."""
+    if teacher is None and student.name in WITHOUT_TRUTH:
+        raise UsageError(
+            f"network '{student.name}' {WITHOUT_TRUTH[student.name]}, so the truth of pairs is not what its pictures "
+            "are to be; pass --teacher ORIGINAL"
+        )
     networks = (student, teacher) if teacher else (student,)
     size = request.size or Size(*student.size)
     coarse_size = request.coarse_size or _halve(size, math.lcm(*(network.multiple_of for network in networks)))
@@ -144,11 +149,6 @@ def plan_stages(student: Network, teacher: Network | None, request: Recovery) ->
     )
     check_stages(networks, stages, request.pairs)
     _check_teacher(student, teacher)
-    if teacher is None and student.name in WITHOUT_TRUTH:
-        raise UsageError(
-            f"network '{student.name}' {WITHOUT_TRUTH[student.name]}, so the truth of pairs is not what its pictures "
-            "are to be; pass --teacher ORIGINAL"
-        )
     if teacher is None and not request.truth:
         raise UsageError("without a teacher and without truth there is nothing to learn from; pass --teacher ORIGINAL")
     return stages

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vtopt.optimize.data.joints import JOINTS, SPREAD, load_joints, prepare_joints
+from vtopt.optimize.data.joints import JOINTS, SPREAD, load_joints, prepare_joints, save_joints
 from vtopt.optimize.errors import InputError
 
 
@@ -22,6 +22,13 @@ def test_load_joints_reads_18(key: str, tmp_path: Path) -> None:
     joints = load_joints(write_people(tmp_path / "p.json", JOINTS, key))
     assert joints[:-1].tolist() == [[n, 100 + n] for n in range(JOINTS - 1)]
     assert np.isnan(joints[-1]).all()
+
+
+def test_saved_joints_load_as_they_were(tmp_path: Path) -> None:
+    joints = np.random.default_rng(0).uniform(0, 200, (JOINTS, 2)).astype(np.float32)
+    joints[3] = np.nan
+    save_joints(joints, tmp_path / "p.json")
+    assert np.array_equal(load_joints(tmp_path / "p.json"), joints, equal_nan=True)
 
 
 def test_load_joints_leaves_out_hips_and_feet_of_25(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from vtopt.optimize.data import pairs as pairs_module
 from vtopt.optimize.data import pictures as pictures_module
 from vtopt.optimize.data.pairs import Pair, hash_pairs, open_pairs
+from vtopt.optimize.data.pictures import PICTURES, find_picture
 from vtopt.optimize.data.preprocess import load_picture, prepare_picture, restore_picture
 from vtopt.optimize.data.synthetic import draw_pair, write_pairs
 from vtopt.optimize.errors import InputError
@@ -365,18 +366,9 @@ def test_open_pairs_draws_any_size(size: tuple[int, int]) -> None:
 def test_written_pairs_open_as_drawn(tmp_path: Path) -> None:
     drawn, written = open_pairs(None, SIZE, 2), open_pairs(write_pairs(tmp_path, 2, size=SIZE), SIZE)
     for left, right in zip(drawn, written, strict=True):
-        assert left.truth is not None
-        assert right.truth is not None
-        assert left.pose is not None
-        assert left.agnostic is not None
-        for one, other in (
-            (left.person, right.person),
-            (left.clothes, right.clothes),
-            (left.truth, right.truth),
-            (left.pose, right.pose),
-            (left.agnostic, right.agnostic),
-        ):
-            assert (one == other).all()
+        for name in PICTURES:
+            assert (left.get(name) is None) == (right.get(name) is None)
+            assert (find_picture(left, name) == find_picture(right, name)).all(), name
 
 
 def test_hash_pairs_is_of_the_content_not_the_place(tmp_path: Path) -> None:

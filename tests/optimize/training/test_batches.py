@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_registered import build_small
 
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.data.drawn_dataset import DrawnDataset
-from vtopt.optimize.data.pairs import Pair
-from vtopt.optimize.errors import NetworkError
-from vtopt.optimize.networks import InputSpec
+from vtopt.optimize.data.pairs import Pair, open_pairs
+from vtopt.optimize.data.pictures import find_picture
+from vtopt.optimize.errors import InputError, NetworkError
+from vtopt.optimize.networks import NETWORKS, InputSpec
 from vtopt.optimize.training.batches import (
     HELD_OUT_SEEDS,
     PairDataset,
     Stage,
     feed_batch,
+    list_pictures,
     load_batches,
     open_drawn,
     pair_to_batch,
@@ -101,6 +104,18 @@ def test_pairs_with_a_pose_are_never_mirrored() -> None:
     } == {False}
 
 
+@pytest.mark.parametrize(("name", "mirrored"), [("layout", True), ("parse", False), ("representation", False)])
+def test_pairs_fed_with_what_tells_left_from_right_are_never_mirrored(name: str, mirrored: bool) -> None:
+    maps = np.zeros((18, 2, 4), np.float32)
+    further = {"layout": maps[:8], "parse": maps[:7], "joints": maps}
+    pairs = [replace(pair, load_further=further.get) for pair in _make_pairs(20)]
+    dataset = PairDataset(pairs, 0, [name])
+    samples = [dataset[position] for position in range(20)]
+    assert all(name in sample for sample in samples)
+    falls = {bool(sample["person"][0, 0, 0] > sample["person"][0, 0, -1]) for sample in samples}
+    assert falls == {mirrored, False}
+
+
 def test_without_truth_a_sample_has_none() -> None:
     assert PairDataset(_make_pairs(1), seed=0, truth=False)[0].keys() == {"person", "clothes", "edge"}
 
@@ -150,6 +165,34 @@ def test_what_a_pair_lacks_is_not_in_its_batch() -> None:
     (pair,) = _make_pairs(1)
     bare = Pair(pair.name, pair.person, pair.clothes, None, None)
     assert pair_to_batch(bare).keys() == {"person", "clothes"}
+
+
+def test_a_batch_has_what_a_network_is_fed_with() -> None:
+    (pair,) = _make_pairs(1)
+    layout = np.zeros((8, 2, 4), np.float32)
+    pair = replace(pair, edge=None, load_further={"layout": layout}.get)
+    batch = pair_to_batch(pair, ["edge", "hole", "densepose"])
+    assert batch.keys() == {"person", "clothes", "truth", "edge", "hole", "densepose"}
+    assert torch.equal(batch["densepose"], batch["person"])
+    with pytest.raises(InputError, match=r"has no 'parse'; add test_parse/"):
+        pair_to_batch(pair, ["parse"])
+
+
+def test_the_edge_of_a_sample_is_the_one_that_is_derived_when_feeding() -> None:
+    pair = open_pairs(None, Size(32, 24), 1)[0]
+    batches = [pair_to_batch(pair, pictures) for pictures in ([], ["edge"])]
+    fed = [feed_batch((InputSpec("edge", 1),), {k: v[None] for k, v in batch.items()})[0] for batch in batches]
+    assert torch.equal(*fed)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_pictures_of_a_network_are_drawn_as_pairs_have_them(name: str) -> None:
+    pictures = list_pictures(build_small(name))
+    drawn = open_drawn(0, Size(32, 24), pictures=pictures)
+    pair = open_pairs(None, Size(32, 24), 1, seed=drawn.seeds[0])[0]
+    sample = drawn[0]
+    for picture in pictures:
+        assert np.array_equal(sample[picture], find_picture(pair, picture)), picture
 
 
 def test_drawn_outfits_are_the_drawn_pairs_and_more() -> None:
