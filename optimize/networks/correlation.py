@@ -36,7 +36,8 @@ def correlate(first: Tensor, second: Tensor, radius: int = 3) -> Tensor:
 
     The pictures are cut into tiles. One matrix product per tile multiplies all its pixels by all that a shift may
     bring there, and of these products those of each pixel's own shifts are picked: more products than are needed,
-    but no copy of the features per shift, and every runtime has them. `vtopt bench correlation` measures it beside other forms.
+    but no copy of the features per shift, and every runtime has them.
+    `vtopt bench correlation` measures it beside other forms.
     """
     count, channels, height, width = first.shape
     side, window = 2 * radius + 1, TILE + 2 * radius
