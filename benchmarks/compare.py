@@ -129,7 +129,7 @@ def _compare_speed(old: Results, new: Results, baseline: str, *, judged: bool) -
         if there is None or here is None or there.key != here.key:
             continue
         if before.key == there.key:
-            times = [estimate_median(take_rounds(entry.samples)) for entry in (before, now)]
+            times = [estimate_median(take_rounds(entry)) for entry in (before, now)]
             yield _judge_ratio(before, "median ms", *times, up_is_worse=True, judged=judged and len(pairs) == 1)
         else:
             speeds = estimate_speed(before, there), estimate_speed(now, here)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from .intervals import Estimate, estimate_median, estimate_ratio
 from .results import Entry
-from .sampling import Sample
+from .sampling import Sample, take_off_waiting
 
 __all__ = ["estimate_speed", "make_figures", "take_rounds"]
 
@@ -18,7 +18,8 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
     """Return an entry's figures; those of speed are to the baseline, and absent without one.
 
     - median_ms, p90_ms, p99_ms and min_ms are of all runs, p90 and p99 by nearest rank; median_low_ms and
-      median_high_ms hold the median of 95 % (see `intervals`);
+      median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock without those in which the
+      system gave the CPUs to other processes (see `take_off_waiting`), which are the part `waiting` of the clock's;
     - load_ms, first_ms and memory_mib are medians over the processes; memory is the most that was resident less what
       Python, the runtime and the inputs take;
     - speed is how many times faster than the baseline, speed_low and speed_high where 95 % of other such runs find
@@ -26,11 +27,13 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
     """
     if not entry.samples:
         return {}
-    runs = sorted(time for sample in entry.samples for turn in sample.rounds for time in turn)
-    interval = estimate_median(take_rounds(entry.samples))
+    runs = sorted(time for sample in entry.samples for turn in _clean(sample, entry.threads) for time in turn)
+    clock = sum(time for sample in entry.samples for turn in sample.rounds for time, _ in turn)
+    interval = estimate_median(take_rounds(entry))
     median = statistics.median(runs)
     figures = {
         "runs": len(runs),
+        "waiting": 1 - sum(runs) / clock,
         "median_ms": median,
         "median_low_ms": min(interval.low, median),
         "median_high_ms": max(interval.high, median),
@@ -57,14 +60,18 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
 
 def estimate_speed(entry: Entry, baseline: Entry) -> Estimate:
     """Return how many times faster an entry is than the baseline, from the rounds of the blocks that both ran in."""
-    there = {sample.process: sample for sample in baseline.samples}
-    shared = [sample for sample in entry.samples if sample.process in there]
-    return estimate_ratio(take_rounds(shared), take_rounds([there[sample.process] for sample in shared]))
+    shared = {sample.process for sample in entry.samples} & {sample.process for sample in baseline.samples}
+    return estimate_ratio(take_rounds(entry, shared), take_rounds(baseline, shared))
 
 
-def take_rounds(samples: Sequence[Sample]) -> list[list[float]]:
-    """Return each process's rounds, a round as the median of its runs."""
-    return [[statistics.median(turn) for turn in sample.rounds] for sample in samples]
+def take_rounds(entry: Entry, processes: Container[int] | None = None) -> list[list[float]]:
+    """Return each process's rounds, a round as the median of its runs without waiting; default all processes."""
+    samples = [sample for sample in entry.samples if processes is None or sample.process in processes]
+    return [[statistics.median(turn) for turn in _clean(sample, entry.threads)] for sample in samples]
+
+
+def _clean(sample: Sample, threads: int) -> list[list[float]]:
+    return [[take_off_waiting(*run, threads) for run in turn] for turn in sample.rounds]
 
 
 def _pick_rank(ordered: Sequence[float], share: float) -> float:

@@ -105,7 +105,7 @@ def measure_models(
     quality, truth, worst = compare_all(engines, pairs)
     feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
     latency = measure_latency(engines, feeds, runs=runs, warmup=warmup)
-    statics, notices = _measure_files(models, network, size)
+    statics, notices = _measure_files(models, network, pairs[0].person.shape[1:])
     rows = [
         _make_row(key, engine, statics[key[0]], latency[key], quality[key], truth.get(key), latency)
         for key, engine in engines.items()

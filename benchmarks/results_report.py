@@ -20,6 +20,7 @@ TIMES = {
     "p90 ms": "p90_ms",
     "p99 ms": "p99_ms",
     "min ms": "min_ms",
+    "waiting": "waiting",
     "load ms": "load_ms",
     "first ms": "first_ms",
     "memory MiB": "memory_mib",

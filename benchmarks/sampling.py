@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .latency import PAUSE_SECONDS
 from .processes import Job, Worker, start_workers
 
-__all__ = ["Plan", "Sample", "choose_cpus", "measure_block"]
+__all__ = ["Plan", "Sample", "choose_cpus", "measure_block", "take_off_waiting"]
 
 MAX_ROUNDS = 10
 """Of one process; more runs, or more seconds, make its turns longer."""
@@ -64,8 +64,8 @@ class Sample:
     warmup: int
     """Runs that do not count, the first not among them."""
     steady: bool
-    rounds: tuple[tuple[float, ...], ...]
-    """Milliseconds of each run, by round."""
+    rounds: tuple[tuple[tuple[float, float], ...], ...]
+    """By round, each run's milliseconds on the clock, and those in which its threads, together, waited for a CPU."""
 
 
 def measure_block(
@@ -82,7 +82,7 @@ def measure_block(
     with start_workers(jobs) as workers:
         loaded = [worker.load(pinned) for worker, pinned in zip(workers, cpus, strict=True)]
         warmed = [_warm_up(worker) for worker in workers]
-        rounds: list[list[tuple[float, ...]]] = [[] for _ in workers]
+        rounds: list[list[tuple[tuple[float, float], ...]]] = [[] for _ in workers]
         order = [*range(len(workers))]
         for number in range(plan.rounds):
             turn = number % len(order)
@@ -107,11 +107,19 @@ def choose_cpus(threads: int, process: int) -> tuple[int, ...]:
     return tuple(sorted((allowed[start:] + allowed[:start])[:threads]))
 
 
+def take_off_waiting(time_ms: float, waited_ms: float, threads: int) -> float:
+    """Return a run's time without that in which the system gave its CPUs to others.
+
+    That is exact for one thread. Of several, each is taken to have waited its part: the least that the run lost.
+    """
+    return max(time_ms - waited_ms / threads, 0.0) or time_ms
+
+
 def _warm_up(worker: Worker) -> tuple[int, bool]:
     """Run until steady or for `WARMUP_SECONDS`, at least twice; return the runs, and whether it was steady."""
     times: list[float] = []
     while True:
-        times += worker.take_turn(1, 0)
+        times += [take_off_waiting(*run, worker.job.threads) for run in worker.take_turn(1, 0)]
         over = sum(times) >= WARMUP_SECONDS * 1e3
         window = min(WARMUP_WINDOW, len(times) // 2)
         if window == WARMUP_WINDOW or (over and window):

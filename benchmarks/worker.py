@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,17 @@ class _Model:
         gc.disable()
         return {"imported_mib": imported, "load_ms": (loaded - begin) / 1e6, "first_ms": (first - loaded) / 1e6}
 
-    def turn(self, runs: int, seconds: float) -> dict[str, list[float]]:
-        """Run at least so often and so long; return milliseconds.
+    def turn(self, runs: int, seconds: float) -> dict[str, list[list[float]]]:
+        """Run at least so often and so long; return milliseconds of each run, and of how long it waited for a CPU.
 
         Where that is more than one run, the first, which finds the caches as another model left them, is left out.
         """
-        times = [self._time_run()]
-        if runs > 1 or times[0] < seconds * 1e3:
-            times.clear()
-        while (len(times) < runs or sum(times) < seconds * 1e3) and len(times) < MAX_RUNS:
-            times.append(self._time_run())
+        with _open_tasks() as tasks:
+            times = [self._time_run(tasks)]
+            if runs > 1 or times[0][0] < seconds * 1e3:
+                times.clear()
+            while (len(times) < runs or sum(time for time, _ in times) < seconds * 1e3) and len(times) < MAX_RUNS:
+                times.append(self._time_run(tasks))
         return {"times_ms": times}
 
     def memory(self) -> dict[str, float]:
@@ -84,10 +86,35 @@ class _Model:
 
         return {"peak_mib": read_memory("VmHWM")}
 
-    def _time_run(self) -> float:
+    def _time_run(self, tasks: Sequence[int]) -> list[float]:
         begin = time.perf_counter_ns()
+        waited = _read_waiting(tasks)  # between the clock's readings, as the process may be interrupted here too
         self.run(self.feeds)
-        return (time.perf_counter_ns() - begin) / 1e6
+        waited = _read_waiting(tasks) - waited
+        return [(time.perf_counter_ns() - begin) / 1e6, waited / 1e6]
+
+
+@contextmanager
+def _open_tasks() -> Iterator[list[int]]:
+    """Open Linux's account of each thread of this process; nothing elsewhere."""
+    tasks = []
+    for task in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # the thread has ended since
+            tasks.append(os.open(task, os.O_RDONLY))
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            os.close(task)
+
+
+def _read_waiting(tasks: Sequence[int]) -> int:
+    """Return the nanoseconds that these threads, together, were ready to run while others had the CPU."""
+    waited = 0
+    for task in tasks:
+        with suppress(OSError):
+            waited += int(os.pread(task, 80, 0).split()[1])
+    return waited
 
 
 if __name__ == "__main__":
