@@ -23,9 +23,10 @@ from vtopt.optimize.pruning.removal import PruningRequest, prune_module
 from vtopt.optimize.training.targets import WITHOUT_TRUTH
 from vtopt.optimize.weights import describe_network, load_network, save_weights
 
-QUICK = ("pfafn_warp", "pfafn_gen")
+QUICK = ("pfafn_gen",)
 SLOW = (
     "pfafn",
+    "pfafn_warp",
     "hrviton_tocg",
     "hrviton_gen",
     "hrviton",
