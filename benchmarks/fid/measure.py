@@ -129,15 +129,30 @@ def _measure_reference(reference: Pictures, network: FeatureNetwork, resize: Res
 
 def _measure_set(pictures: Pictures, what: str, network: FeatureNetwork, resize: Resize, kid: bool) -> SetFeatures:
     moments: FeatureMoments | None = None
-    kept = []
+    kept = np.empty((0, network.features), np.float32)
     for features in _extract_features(pictures, what, network, resize):
+        if kid:
+            kept = _append_rows(kept, moments.count if moments else 0, features)
         batch = measure_moments(features)
         moments = batch if moments is None else merge_moments(moments, batch)
-        kept += [features] * kid
     if moments is None or moments.count < 2:
         count = moments.count if moments else 0
         raise InputError(f"{what}: {count} of them have no distance to others; give two or more, thousands for an FID")
-    return SetFeatures(moments, np.concatenate(kept) if kid else None)
+    return SetFeatures(moments, kept[: moments.count].copy() if kid else None)
+
+
+def _append_rows(rows: NDArray[np.float32], count: int, more: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Write more rows behind the first `count`, to an array of twice the length where they do not fit.
+
+    Kept one by one, they would lie between what each batch frees, and no later batch could use those gaps.
+    """
+    end = count + len(more)
+    if end > len(rows):
+        longer = np.empty((2 * end, rows.shape[1]), rows.dtype)
+        longer[:count] = rows[:count]
+        rows = longer
+    rows[count:end] = more
+    return rows
 
 
 def _extract_features(

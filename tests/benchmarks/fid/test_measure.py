@@ -167,17 +167,15 @@ def test_bench_fid_refuses_folders_without_pictures_and_weights_twice(folders: t
 
 
 PEAK_SCRIPT = """
-import sys
+import re
 from dataclasses import replace
+from pathlib import Path
 import numpy as np, torch
 from vtopt.benchmarks.fid import measure
-from vtopt.benchmarks.fid.networks import open_network
-from vtopt.benchmarks.peak_memory import _read_memory
-
-network = open_network(None)
 from vtopt.benchmarks.fid.inception import FEATURES, SIDE, Inception
+from vtopt.benchmarks.fid.networks import open_network
 
-inception, batches = Inception().eval(), [0]
+network, inception, batches = open_network(), Inception().eval(), [0]
 draws = torch.Generator().manual_seed(0)
 
 def extract(pictures):
@@ -193,14 +191,15 @@ def show(seed):
 measure.open_network = lambda *asked, **more: replace(network, side=SIDE, features=FEATURES, extract=extract)
 distances = measure.measure_distances(show(0), show(1), kid=True)
 assert [distance.count for distance in distances] == [5000, 5000], distances
-print(_read_memory("VmHWM"))
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the process status of Linux")
 def test_5000_pictures_take_less_than_3_gib() -> None:
     """Two sets of 5,000 at 256x192 with 2048 features. Inception runs on the first batches alone: each of the others
     would take as much memory, and it a second a batch."""
     done = subprocess.run([sys.executable, "-c", PEAK_SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < PEAK_LIMIT_MIB
+    assert 500 < float(done.stdout) < PEAK_LIMIT_MIB
