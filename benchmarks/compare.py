@@ -77,9 +77,8 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
     baseline = baseline or shared[0]
     differing = _list_differences(old.machine, new.machine)
     notices = [f"the machines differ ({'; '.join(differing)}): speed is shown, not judged"] if differing else []
-    notices += [
-        f"{name} file is of an interrupted run" for name, each in (("old", old), ("new", new)) if not each.complete
-    ]
+    files = {"old": old, "new": new}
+    notices += [f"the {name} file is of an interrupted run" for name, each in files.items() if not each.complete]
     missing = [model.name for each in (old, new) for model in each.models if model.name not in shared]
     if missing:
         notices.append(f"in one file only: {', '.join(missing)}")

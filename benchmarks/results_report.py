@@ -15,6 +15,8 @@ __all__ = ["make_results_report"]
 MIB = 2**20
 FILE_COLUMNS = ("size MiB", "packed MiB", "weights MiB", "params M", "GMACs")
 """Bytes on disk, by zlib and as constants in memory; 1 MAC = 2 FLOPs."""
+BUSY = 0.05
+"""A machine is busy when models wait for a CPU for this part of their time."""
 TIMES = {
     "median ms": "median_ms",
     "p90 ms": "p90_ms",
@@ -48,6 +50,7 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
         figures = make_figures(entry, pick_baseline(measured, entry, baseline))
         rows.append(_make_row(results, entry, figures))
         notices += _judge_speed(entry, figures, baseline)
+    notices += _judge_machine(rows)
     if results.unchanged:
         rows.insert(0, {"model": UNCHANGED, **show_truth(results.unchanged)})
     return Report(
@@ -91,6 +94,17 @@ def _judge_speed(entry: Entry, figures: Mapping[str, Any], baseline: str) -> lis
     if figures["within_noise"]:
         return [f"{where}: within the noise of {baseline} ({span})"]
     return [f"{where}: slower than {baseline} ({span})"] if figures["speed"] < 1 else []
+
+
+def _judge_machine(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say when the machine had other work."""
+    waiting = max((row["waiting"] for row in rows), default=0.0)
+    if waiting < BUSY:
+        return []
+    return [
+        f"the machine was busy: models waited for a CPU up to {waiting:.0%} of the time, which is taken off; times of "
+        "several threads are then rough, so measure again when it is idle"
+    ]
 
 
 def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

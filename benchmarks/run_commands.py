@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..optimize.artifacts import Force, NetworkName, PairCount, PairsFolder, Threads
+from ..optimize.console import print_notice
 from ..optimize.errors import BudgetError, InputError, UsageError
 from ..optimize.networks import NETWORKS
 from .paper_tables import TableName
@@ -71,7 +72,12 @@ def run_command(
         pair_count=pair_count,
         network=network,
     )
-    results = measure_run(named, output, settings, force=force)
+    try:
+        results = measure_run(named, output, settings, force=force)
+    except KeyboardInterrupt:
+        if output.exists():
+            print_notice(f"what was measured is in {output}; the same command goes on from there")
+        raise
     print(format_report(make_table(make_results_report(results, baseline), table), format), end="")
 
 
