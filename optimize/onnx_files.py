@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .artifacts import detect_kind
 from .errors import InputError
@@ -13,7 +13,9 @@ from .provenance import Metadata, set_onnx_metadata
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["check_onnx", "load_onnx", "save_onnx"]
+__all__ = ["check_onnx", "find_precision", "load_onnx", "save_onnx"]
+
+_INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
 
 
 def load_onnx(path: Path) -> ModelProto:
@@ -47,6 +49,17 @@ def check_onnx(path: Path, *, full: bool = False) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: not a valid ONNX model: {reason}") from error
+
+
+def find_precision(model: ModelProto) -> Literal["float32", "float16", "int8"]:
+    """Tell what the model was quantised to, float32 where it was not; float16 also where int8 weights are beside it."""
+    from onnx import TensorProto
+
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    if TensorProto.FLOAT16 in types:
+        return "float16"
+    quantized = TensorProto.INT8 in types or any(node.op_type in _INT8_OPS for node in model.graph.node)
+    return "int8" if quantized else "float32"
 
 
 def save_onnx(model: ModelProto, path: Path, metadata: Metadata) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,13 @@ import typer
 
 from .artifacts import Force, OnnxIn, OpenvinoOut, PairCount, PairsFolder, new_output
 from .errors import InputError
-from .onnx_files import load_onnx
+from .fp16 import cast_fp16
+from .onnx_files import find_precision, load_onnx
 from .provenance import Metadata, add_record, read_metadata
 from .verify import compare_artifacts, require_finite
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from openvino import Model
 
 __all__ = ["convert_openvino"]
@@ -32,15 +35,18 @@ def convert_openvino(
 ) -> Path:
     """Convert float32, float16 or int8 ONNX to OpenVINO IR.
 
-    Writes the .xml and, beside it, the .bin. The IR's pictures are compared with those of the ONNX model on
-    onnxruntime.
+    Writes the .xml and, beside it, the .bin. With --fp16 what makes a warp's grid stays float32. The IR's pictures are
+    compared with those of the ONNX model on onnxruntime.
 
     Raises InputError for a model with an operator that OpenVINO does not have.
     """
-    load_onnx(source)
+    loaded = load_onnx(source)
+    # OpenVINO's own compression would round the constants of grids as well.
+    halved = fp16 and find_precision(loaded) == "float32"
+    compressed = fp16 and not halved
     with new_output(output, "openvino", force=force) as temporary:
-        model = _convert(source)
-        _save(model, temporary, read_metadata(source), fp16)
+        model = _convert(source, cast_fp16(loaded) if halved else loaded)
+        _save(model, temporary, read_metadata(source), compressed)
         difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
         require_finite(difference, output)
         metadata = add_record(
@@ -50,17 +56,17 @@ def convert_openvino(
             settings={"fp16": fp16, "pairs": pairs, "pair_count": pair_count},
             figures=difference.to_figures(),
         )
-        _save(model, temporary, metadata, fp16)
+        _save(model, temporary, metadata, compressed)
     return output
 
 
-def _convert(source: Path) -> Model:
+def _convert(source: Path, model: ModelProto) -> Model:
     import openvino
 
     from ..benchmarks.host import take_reason
 
     try:
-        return openvino.convert_model(source)
+        return openvino.convert_model(BytesIO(model.SerializeToString()))
     except Exception as error:  # its frontends raise many kinds
         advice = "run the ONNX model with onnxruntime"
         if "DeformConv" in str(error):
@@ -70,9 +76,9 @@ def _convert(source: Path) -> Model:
         raise InputError(f"{source}: OpenVINO cannot convert it: {take_reason(error)}; {advice}") from error
 
 
-def _save(model: Model, path: Path, metadata: Metadata, fp16: bool) -> None:
+def _save(model: Model, path: Path, metadata: Metadata, compressed: bool) -> None:
     import openvino
 
     for key, value in sorted(metadata.items()):
         model.set_rt_info(value, key.split("."))
-    openvino.save_model(model, path, compress_to_fp16=fp16)
+    openvino.save_model(model, path, compress_to_fp16=compressed)

@@ -32,7 +32,7 @@ from .export import check_size
 from .int8.engines import ENGINE_RANGES, TORCH_ENGINES, TRAINED, EngineName
 from .int8.limits import NEVER, Budget, Deadline
 from .int8.settings import RangeMethod
-from .onnx_files import load_onnx, save_onnx
+from .onnx_files import find_precision, load_onnx, save_onnx
 from .provenance import INT8_RANGES, Metadata, add_record, read_history, read_metadata, to_plain
 from .verify import compare_artifacts, require_finite, require_flow, require_psnr
 from .weights import describe_network, load_network
@@ -51,7 +51,6 @@ DYNAMIC_NOTICE = (
 NOTHING_NOTICE = "nothing was quantised: every convolution makes a warp's grid, or has weights that are computed"
 ALL_FLOAT_NOTICE = "nothing was quantised: only the float32 model keeps this budget"
 
-INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "QLinearConv"})
 SEARCH_SHARE = 0.8
 """Of a time budget, the search may take so much; writing and comparing the result needs the rest."""
 
@@ -325,13 +324,9 @@ def _is_unfinished(output: Path, source: Path, settings: Mapping[str, Any]) -> b
 
 def check_float32(model: ModelProto, source: Path) -> None:
     """Raise InputError for a model that is quantised already."""
-    from onnx import TensorProto
-
-    types = {tensor.data_type for tensor in model.graph.initializer}
-    half = TensorProto.FLOAT16 in types
-    if half or TensorProto.INT8 in types or any(node.op_type in INT8_OPS for node in model.graph.node):
-        kind = "float16" if half else "int8"
-        raise InputError(f"{source}: is {kind} already; quantise the float32 model that it was made from")
+    precision = find_precision(model)
+    if precision != "float32":
+        raise InputError(f"{source}: is {precision} already; quantise the float32 model that it was made from")
 
 
 def _count_convolutions(model: ModelProto) -> dict[str, int]:

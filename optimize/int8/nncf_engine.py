@@ -13,6 +13,7 @@ import numpy as np
 
 from ...benchmarks.host import need, take_reason
 from ..errors import InputError, UsageError, VtoptError
+from ..onnx_files import find_precision
 from ..quiet import keep_quiet
 from ..rewrites.sites import Runtime
 from .calibration import Feeds, check_samples
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["quantize_nncf"]
 
 RANGES = ENGINE_RANGES["nncf"]
-
-INT8_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "ConvInteger", "QLinearConv"})
 
 LEAST_OPSET = 13
 """Below it ONNX has no scale per output channel."""
@@ -80,8 +79,8 @@ def quantize_nncf(
 def _check(model: ModelProto, settings: Int8Settings) -> None:
     if settings.ranges not in RANGES:
         raise UsageError(f"NNCF has no ranges by {settings.ranges}; it takes {', '.join(RANGES)}")
-    if any(node.op_type in INT8_OPS for node in model.graph.node):
-        raise InputError("the model is int8 already; quantise the float32 model that it was made from")
+    if (precision := find_precision(model)) != "float32":
+        raise InputError(f"the model is {precision} already; quantise the float32 model that it was made from")
     opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
     if opset < LEAST_OPSET:
         raise InputError(

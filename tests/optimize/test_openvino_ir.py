@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+import openvino
 import pytest
 from onnx import numpy_helper
 
@@ -70,6 +71,34 @@ def test_weights_are_float16_only_where_asked(source: Path, output: Path) -> Non
     half = convert_openvino(source, output, fp16=True, pair_count=1).with_suffix(".bin")
     assert whole.stat().st_size >= 4 * WEIGHTS
     assert half.stat().st_size < whole.stat().st_size * 0.6
+
+
+WARP = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) {
+  features = Conv <pads = [1, 1, 1, 1]> (clothes, w)
+  warped = GridSample <padding_mode = "border"> (features, coordinates)
+  painted = Conv (warped, v)
+  tryon = Add (painted, person)
+}"""
+
+
+def test_float16_does_not_round_coordinates(source: Path, output: Path) -> None:
+    model, warp = onnx.load(source), onnx.parser.parse_model(WARP)
+    rows, columns = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 24), indexing="ij")
+    grid = np.stack([columns, rows], -1)[None].astype(np.float32)
+    warp.graph.initializer.extend([*model.graph.initializer, numpy_helper.from_array(grid, "coordinates")])
+    onnx.save(warp, source)
+    convert_openvino(source, output, fp16=True, pair_count=1)
+    constants = [op.data for op in openvino.Core().read_model(output).get_ops() if op.get_type_name() == "Constant"]
+    assert any(array.shape == grid.shape and np.array_equal(array, grid) for array in constants)
+    assert output.with_suffix(".bin").stat().st_size < 4 * WEIGHTS * 0.6 + grid.nbytes
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+def test_what_int8_left_float_is_stored_as_float16_where_asked(fp16: bool, source: Path, output: Path) -> None:
+    quantized = quantize_onnx(source, source.with_name("small.onnx"), int8=True, pair_count=1)
+    convert_openvino(quantized, output, fp16=fp16, pair_count=1)
+    assert (read_history(output)[-1].figures["psnr_worst_db"] or 99) >= 30
 
 
 def test_the_same_model_gives_the_same_bytes(source: Path, output: Path) -> None:
