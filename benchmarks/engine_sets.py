@@ -12,7 +12,7 @@ from ..optimize.artifacts import detect_kind
 from ..optimize.errors import InputError, MissingExtraError, UsageError
 from .engines import Engine, feed_pair, open_engine
 from .feeds import draw_noise, write_shape
-from .runtimes import RUNTIMES
+from .runtimes import GPU_RUNTIMES, RUNTIMES, list_gpu_runtimes
 
 if TYPE_CHECKING:
     from ..optimize.data.pairs import Pair
@@ -38,8 +38,9 @@ def open_engines(
     Raises InputError for a model that none runs, and for models that take pictures of different sizes, UsageError for
     a runtime that is not known, MissingExtraError for one that was asked for and is not installed.
     """
-    if unknown := [name for name in runtimes if name not in RUNTIMES]:
-        raise UsageError(f"runtime '{unknown[0]}' is not known; choose of {', '.join(RUNTIMES)}")
+    known = [*RUNTIMES, *list_gpu_runtimes()]
+    if unknown := [name for name in runtimes if name not in known]:
+        raise UsageError(f"runtime '{unknown[0]}' is not known, or not on this machine; choose of {', '.join(known)}")
     engines: dict[Key, Engine] = {}
     notices = []
     for name, path in models.items():
@@ -61,9 +62,10 @@ def open_engines(
 
 
 def _list_runtimes(path: Path, runtimes: Sequence[str]) -> list[str]:
-    """Return the runtimes for a file: those that take its kind, its own first."""
+    """Return the runtimes for a file: those that take its kind, its own first, those on a GPU last."""
     kind = detect_kind(path)
     able = [name for name, opener in RUNTIMES.items() if kind in opener.kinds]
+    able += [name for name in list_gpu_runtimes() if kind in GPU_RUNTIMES[name].kinds]
     chosen = [name for name in able if not runtimes or name in runtimes]
     if not chosen:
         raise InputError(f"{path}: {' and '.join(runtimes)} do not run a file of kind {kind}; add {' or '.join(able)}")

@@ -9,7 +9,17 @@ from pathlib import Path
 from ..optimize.errors import InputError
 from .feeds import feed_pair, fits_shape, infer_picture, match_pictures, write_shape
 from .host import count_cpus, take_reason
-from .runtimes import DEFAULT_SIZE, RUNTIMES, Arrays, Feeds, Settings, Shape, load_model
+from .runtimes import (
+    DEFAULT_SIZE,
+    GPU_RUNTIMES,
+    RUNTIMES,
+    Arrays,
+    Feeds,
+    Settings,
+    Shape,
+    list_gpu_runtimes,
+    load_model,
+)
 
 __all__ = ["Engine", "feed_pair", "infer_picture", "open_engine"]
 
@@ -77,6 +87,8 @@ def _choose_runtime(path: Path, kind: str, runtime: str | None) -> str:
     able = [name for name, opener in RUNTIMES.items() if kind in opener.kinds]
     if runtime is None:
         return able[0]
+    if runtime in GPU_RUNTIMES and runtime in list_gpu_runtimes() and kind in GPU_RUNTIMES[runtime].kinds:
+        return runtime
     if runtime not in RUNTIMES:
         raise InputError(f"{path}: runtime '{runtime}' is not known; choose one of {', '.join(RUNTIMES)}")
     if runtime not in able:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..optimize.artifacts import detect_kind, hash_artifact
+from ..optimize.artifacts import hash_artifact
 from ..optimize.errors import InputError, OutputError, UsageError
 from ..optimize.progress import track
 from .cost import measure_cost
@@ -145,7 +145,7 @@ def _profile(
     import numpy as np
 
     threads = settings.threads[0]
-    graphs = [key for key in engines if detect_kind(models[key[0]]) in ("onnx", "openvino")]
+    graphs = [key for key in engines if key[1] in ("onnxruntime", "openvino")]
     measured = []
     for name, runtime in track(graphs, "profile operations", total=len(graphs)):
         with np.load(feeds[name, runtime, settings.batches[0]]) as archive:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SIZE",
+    "GPU_RUNTIMES",
     "RUNTIMES",
     "Arrays",
     "Feeds",
@@ -24,6 +27,7 @@ __all__ = [
     "Opener",
     "Settings",
     "Shape",
+    "list_gpu_runtimes",
     "load_model",
     "make_session_options",
 ]
@@ -34,6 +38,8 @@ Feeds = Mapping[str, np.ndarray]
 
 DEFAULT_SIZE = (256, 192)
 """Height and width taken where a model leaves them open."""
+
+CPU_PROVIDER = "CPUExecutionProvider"
 
 _LOG_ERRORS_ONLY = 3
 
@@ -132,11 +138,11 @@ def make_session_options(threads: int, *, precise: bool = False) -> onnxruntime.
     return options
 
 
-def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
-    """Load ONNX into onnxruntime's CPU provider (see `make_session_options`)."""
+def _load_onnxruntime(path: Path, settings: Settings, provider: str = CPU_PROVIDER) -> Loaded:
+    """Load ONNX into a provider of onnxruntime (see `make_session_options`); what it lacks runs on the CPU."""
     ort = need("onnxruntime")
     options = make_session_options(settings.threads, precise=settings.precise)
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
     types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
     outputs = tuple(node.name for node in session.get_outputs())
 
@@ -151,22 +157,19 @@ def _load_onnxruntime(path: Path, settings: Settings) -> Loaded:
     return Loaded(inputs=shapes, outputs=outputs, run=run)
 
 
-def _load_openvino(path: Path, settings: Settings) -> Loaded:
-    """Load OpenVINO IR or ONNX into OpenVINO's CPU plugin: float32, one stream, tuned for latency."""
+def _load_openvino(path: Path, settings: Settings, device: str = "CPU") -> Loaded:
+    """Load OpenVINO IR or ONNX into a plugin of OpenVINO: float32, one stream, tuned for latency."""
     ov = need("openvino")
-    options = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": settings.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-    }
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if device == "CPU":
+        options["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.precise:
         options["EXECUTION_MODE_HINT"] = "ACCURACY"
     if settings.after_run:
         options["PERF_COUNT"] = True
     core = ov.Core()
     model = core.read_model(path)
-    compiled = core.compile_model(model, "CPU", options)
+    compiled = core.compile_model(model, device, options)
     drop_signal_stack()
     request = compiled.create_infer_request()
     names = [_name_port(port) for port in compiled.inputs]
@@ -218,10 +221,33 @@ RUNTIMES: Mapping[str, Opener] = {
 """Runtime -> the kinds of file it loads and how; a kind's default runtime is the first that takes it."""
 
 
+GPU_RUNTIMES: Mapping[str, Opener] = {
+    "onnxruntime-cuda": Opener(("onnx",), partial(_load_onnxruntime, provider="CUDAExecutionProvider")),
+    "onnxruntime-directml": Opener(("onnx",), partial(_load_onnxruntime, provider="DmlExecutionProvider")),
+    "openvino-gpu": Opener(("openvino", "onnx"), partial(_load_openvino, device="GPU")),
+}
+"""The same where there is a GPU (see `list_gpu_runtimes`); never a default."""
+
+
+@cache
+def list_gpu_runtimes() -> tuple[str, ...]:
+    """Return those of `GPU_RUNTIMES` that this installation and this machine have."""
+    there: set[str] = set()
+    with suppress(Exception):  # a runtime that is not installed, or a driver that fails
+        providers = need("onnxruntime").get_available_providers()
+        names = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-directml": "DmlExecutionProvider"}
+        there |= {name for name, provider in names.items() if provider in providers}
+    with suppress(Exception):
+        if any(device.startswith("GPU") for device in need("openvino").Core().available_devices):
+            there.add("openvino-gpu")
+    return tuple(name for name in GPU_RUNTIMES if name in there)
+
+
 def load_model(path: Path, runtime: str, settings: Settings) -> Loaded:
     """Load a file into a runtime; raises InputError with the first telling line of the runtime's message."""
     try:
-        loaded = RUNTIMES[runtime].load(path, settings)
+        opener = RUNTIMES.get(runtime) or GPU_RUNTIMES[runtime]
+        loaded = opener.load(path, settings)
     except VtoptError:
         raise
     except Exception as error:  # each runtime has exceptions of its own

@@ -42,8 +42,21 @@ def test_a_runtime_that_runs_none_of_a_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="runtime 'tensorrt' is not known; choose of torch, onnxruntime, openvino"):
+    with pytest.raises(UsageError, match="runtime 'tensorrt' is not known, or not on this machine; choose of torch"):
         open_engines({"a": _save(tmp_path / "a.onnx")}, runtimes=("tensorrt",))
+
+
+def test_a_gpu_is_a_further_runtime_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_sets, "list_gpu_runtimes", lambda: ("onnxruntime-cuda", "openvino-gpu"))
+    opened: list[str] = []
+
+    def note(path: Path, *, runtime: str, **settings: object):
+        opened.append(runtime)
+        return open_engine(path, runtime=runtime.split("-")[0], threads=1)
+
+    monkeypatch.setattr(engine_sets, "open_engine", note)
+    open_engines({"a": _save(tmp_path / "a.onnx")})
+    assert opened == ["onnxruntime", "openvino", "onnxruntime-cuda", "openvino-gpu"]
 
 
 @pytest.fixture

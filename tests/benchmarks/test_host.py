@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
+from vtopt.benchmarks import host
 from vtopt.benchmarks.host import count_cpus, describe_host, need, take_reason
 from vtopt.optimize.errors import MissingExtraError
 
@@ -89,3 +90,17 @@ def test_describe_host_says_that_a_runtime_is_absent(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("vtopt.benchmarks.host.version", find)
     assert describe_host()["openvino"] == "absent"
     assert describe_host()["torch"] == "1.2"
+
+
+def test_the_machine_is_described_for_whoever_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"model name": "Some CPU", "flags": "fpu avx2 sse avx512_vnni"}
+    monkeypatch.setattr(host, "_read_cpuinfo", lambda entry: entries.get(entry, ""))
+    machine = host.describe_machine()
+    assert (machine["cpu"], machine["flags"]) == ("Some CPU", ["avx2", "avx512_vnni"])
+    assert {"governor", "cpus", "system", "python", "vtopt", "torch", "onnxruntime", "openvino"} <= machine.keys()
+
+
+def test_the_load_is_described() -> None:
+    load = host.describe_load()
+    assert load["load"] >= 0 < load["memory_free_mib"]
+    assert load["time"].endswith("+00:00")

@@ -101,6 +101,15 @@ def test_measure_op_times_of_a_model(model: Path, tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [model]
 
 
+def test_measure_op_times_on_openvino(model: Path) -> None:
+    feeds = {"x": np.zeros((1, 8, 16, 12)), "g": np.zeros((1, 16, 12, 2))}
+    times = measure_op_times(model, runtime="openvino", threads=1, runs=2, warmup=1, feeds=feeds)
+    assert {"Convolution", "GridSample"} <= set(times.by_op)
+    assert times.node_ops["warp"] == "GridSample"
+    assert (times.runs, times.warmup) == (2, 1)
+    assert 0 < times.total_ms < 1000
+
+
 def test_measure_op_times_runs_on_the_given_inputs(model: Path) -> None:
     feeds = {"x": np.zeros((1, 8, 16, 12)), "g": np.zeros((1, 16, 12, 2))}
     assert measure_op_times(model, threads=1, runs=1, warmup=0, feeds=feeds).runs == 1

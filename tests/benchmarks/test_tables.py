@@ -104,6 +104,20 @@ def test_format_table_json_is_strict_and_unrounded() -> None:
     assert [float(row["x"]) for row in json.loads(table)] == [third, -math.inf]
 
 
+def test_format_table_writes_latex_that_needs_no_package() -> None:
+    rows = [{"model_a": "50 % & more", "x": 1.5}, {"model_a": "a\\b~", "x": None}]
+    assert format_table(rows, ["model_a", "x"], "latex").splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\hline",
+        r"model\_a & x \\",
+        r"\hline",
+        r"50 \% \& more & 1.50 \\",
+        r"a\textbackslash{}b\textasciitilde{} & - \\",
+        r"\hline",
+        r"\end{tabular}",
+    ]
+
+
 def test_format_table_names_the_formats_it_knows() -> None:
     with pytest.raises(InputError, match=r"format 'html' is not known; choose one of md, csv, json"):
         format_table([], ["a"], "html")  # pyright: ignore[reportArgumentType]
