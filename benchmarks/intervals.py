@@ -15,9 +15,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CONFIDENCE", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio"]
+__all__ = ["RUN_SPREAD", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio"]
 
-CONFIDENCE = 0.95
+RUN_SPREAD = 0.015
+"""What the logarithm of a ratio moves by from run to run (standard deviation) beyond what processes of one run show:
+what else the machine does all the while slows down one model more than another. Of runs on a shared machine of 2 cores
+whose load went from 9 to 2, some minutes to an hour apart."""
 
 _BLOCKS = 5
 """A lone process's rounds become so many observations."""
@@ -59,13 +62,14 @@ def estimate_ratio(processes: Processes, reference: Processes) -> Estimate:
 
     The two ran in the same rounds of as many processes; a round gives a ratio, a process the median of its rounds'.
     The interval is where 95 % of other such runs find the ratio, not where the true one lies: it is wider, by the
-    square root of 2, as the other run has an error of its own.
+    square root of 2, as the other run has an error of its own. `RUN_SPREAD` is part of the error.
     """
     pairs = [
         [before / after for before, after in zip(there, here, strict=True)]
         for there, here in zip(reference, processes, strict=True)
     ]
-    return _estimate([math.log(statistics.median(unit)) for unit in _take_units(pairs)], widen=math.sqrt(2))
+    logarithms = [math.log(statistics.median(unit)) for unit in _take_units(pairs)]
+    return _estimate(logarithms, spread=RUN_SPREAD, widen=math.sqrt(2))
 
 
 def compare_estimates(old: Estimate, new: Estimate) -> Estimate:
@@ -91,10 +95,10 @@ def _take_units(processes: Processes) -> Processes:
     return [rounds[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
-def _estimate(logarithms: Sequence[float], *, widen: float = 1.0) -> Estimate:
+def _estimate(logarithms: Sequence[float], *, spread: float = 0.0, widen: float = 1.0) -> Estimate:
     count = len(logarithms)
     error = statistics.stdev(logarithms) / math.sqrt(count) if count > 1 else math.inf
-    return _make_estimate(statistics.fmean(logarithms), error, max(1, count - 1), widen)
+    return _make_estimate(statistics.fmean(logarithms), math.hypot(error, spread), max(1, count - 1), widen)
 
 
 def _make_estimate(middle: float, error: float, freedom: float, widen: float = 1.0) -> Estimate:

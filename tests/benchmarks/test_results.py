@@ -101,7 +101,8 @@ def test_an_entry_that_was_not_measured_has_no_figures() -> None:
 def test_speed_is_of_the_processes_that_both_have() -> None:
     fast, reference = make_entry("b", 5.0, luck=(1.0, 1.0, 1.0)), make_entry("a", 10.0, luck=(1.0, 1.0))
     figures = make_figures(fast, reference)
-    assert [figures[name] for name in ("speed", "speed_low", "speed_high")] == pytest.approx([2.0] * 3)
+    assert figures["speed"] == pytest.approx(2.0)
+    assert figures["speed_low"] < 2 < figures["speed_high"]
 
 
 def test_the_baseline_is_that_of_the_same_threads_on_its_first_runtime() -> None:
