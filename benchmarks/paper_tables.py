@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any
 
 from ..optimize.errors import InputError
 from .flops import FLOPS_PER_MAC
+from .options import TableName
 from .report import UNCHANGED, Report
 
 __all__ = [
@@ -16,12 +17,9 @@ __all__ = [
     "PAPER_TABLES",
     "PRUNING_COLUMNS",
     "QUANTISATION_COLUMNS",
-    "TableName",
     "make_pruning_row",
     "make_table",
 ]
-
-TableName = Literal["report", "pruning", "quantisation", "final"]
 
 PRUNING_COLUMNS = ("Metrics", "GFLOPs", "Para(M)", "SIZE(MB)", "Compression ratio", "PSNR (dB)", "PSNR loss (dB)")
 """One multiply-add is 2 FLOPs: those that `mac_rules` counts; `vtopt prune` counts convolutions and linear layers

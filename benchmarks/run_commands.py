@@ -11,8 +11,7 @@ from ..optimize.artifacts import Force, NetworkName, PairCount, PairsFolder, Thr
 from ..optimize.console import print_notice
 from ..optimize.errors import BudgetError, InputError, UsageError
 from ..optimize.networks import NETWORKS
-from .paper_tables import TableName
-from .tables import Format
+from .options import Format, TableName, parse_counts
 
 __all__ = ["compare_command", "report_command", "run_command"]
 
@@ -50,7 +49,6 @@ def run_command(
     others. Speed is a ratio within the run, with the interval in which 95 % of other such runs find it. Interrupted,
     the same command goes on where it was.
     """
-    from .counts import parse_counts
     from .measure_run import measure_run
     from .paper_tables import make_table
     from .report import format_report

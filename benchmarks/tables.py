@@ -8,15 +8,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ..optimize.errors import InputError
+from .options import Format
 
 __all__ = ["Format", "format_table", "to_json_value"]
 
-Format = Literal["md", "csv", "json", "latex"]
 Row = Mapping[str, object]
 
 ABSENT = "-"

@@ -1,14 +1,19 @@
-"""Lists of counts as people write them: 1,2,4."""
+"""What the bench commands take: names of tables and formats, and lists of counts as people write them."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ..optimize.errors import UsageError
 
-__all__ = ["parse_counts"]
+__all__ = ["Format", "TableName", "parse_counts"]
+
+Format = Literal["md", "csv", "json", "latex"]
+TableName = Literal["report", "pruning", "quantisation", "final"]
 
 
 def parse_counts(text: str, option: str) -> tuple[int, ...]:
-    """Return the counts, each once; raises UsageError for anything else than whole numbers from 1 on."""
+    """Return the counts of a text like 1,2,4, each once; raises UsageError where they are not whole numbers from 1 on."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"{option}: '{text}' is not a list of counts; write whole numbers from 1 on, for example 1,2")
