@@ -13,7 +13,7 @@ TableName = Literal["report", "pruning", "quantisation", "final"]
 
 
 def parse_counts(text: str, option: str) -> tuple[int, ...]:
-    """Return the counts of a text like 1,2,4, each once; raises UsageError where they are not whole numbers from 1 on."""
+    """Return the counts of a text like 1,2,4, each once; raises UsageError for what is no whole number from 1 on."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"{option}: '{text}' is not a list of counts; write whole numbers from 1 on, for example 1,2")
