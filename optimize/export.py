@@ -28,7 +28,8 @@ from .errors import InputError, VtoptError
 from .networks import Network
 from .onnx_files import check_onnx, save_onnx
 from .provenance import add_record, read_metadata
-from .verify import compare_artifacts, require_close
+from .rounding import require_export_close
+from .verify import compare_artifacts
 from .weights import describe_network, load_network
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def export_onnx(
     against the torch network.
 
     Raises InputError for a size the network's pyramid cannot halve, NetworkError for weights that do not
-    fit, DifferenceError when a picture differs by more than 1e-4 of its largest value or is not finite;
-    nothing is written then.
+    fit, DifferenceError when a picture is not finite, or differs by more than 1e-4 of its largest value and the
+    network itself is steadier than that (see `require_export_close`); nothing is written then.
     """
     built = load_network(source, network)
     size = size or Size(*built.size)
@@ -76,10 +77,10 @@ def export_onnx(
         metadata = read_metadata(source) | describe_network(built.name, built)
         save_onnx(model, temporary, metadata)
         check_onnx(temporary, full=True)
-        difference = compare_artifacts(
-            source, temporary, pairs=pairs, pair_count=pair_count, size=size, network=network
-        )
-        require_close(difference, MAX_RELATIVE_DIFFERENCE, output)
+        asked = {"pairs": pairs, "pair_count": pair_count, "size": size, "network": network}
+        difference = compare_artifacts(source, temporary, **asked)
+        if unsteady := require_export_close(difference, MAX_RELATIVE_DIFFERENCE, source, output, **asked):
+            notices.append(unsteady)
         settings = {
             "network": network,
             "size": str(size),

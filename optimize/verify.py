@@ -26,7 +26,6 @@ __all__ = [
     "compare_artifacts",
     "compare_engines",
     "compare_on_noise",
-    "require_close",
     "require_finite",
     "require_flow",
     "require_psnr",
@@ -218,16 +217,6 @@ def _measure_largest(expected: NDArray[np.float32], made: NDArray[np.float32]) -
         return math.inf, math.inf
     largest = float(np.abs(expected - made).max(initial=0))
     return largest, largest / (float(np.abs(expected).max(initial=0)) or 1.0)
-
-
-def require_close(difference: Difference, tolerance: float, output: Path) -> None:
-    """Raise DifferenceError unless every picture is within `tolerance` of its largest value."""
-    if not difference.max_relative <= tolerance:
-        raise DifferenceError(
-            f"{output}: pictures differ from the input's by {difference.max_relative:.2g} of their largest "
-            f"value (at most {tolerance:.0e} is allowed), most on pair {difference.worst_pair}; "
-            "nothing was written"
-        )
 
 
 def require_finite(difference: Difference, output: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores already; torch reads this when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = {
     "pyramid_widths": (8, 8),

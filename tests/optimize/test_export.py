@@ -265,7 +265,7 @@ def test_an_existing_output_is_refused_and_untouched(own: Path, tmp_path: Path) 
         ("_trace_torchscript", RuntimeError("no symbolic")),
         ("check_onnx", InputError("not valid")),
         ("compare_artifacts", KeyboardInterrupt()),
-        ("require_close", DifferenceError("differs")),
+        ("require_export_close", DifferenceError("differs")),
     ],
 )
 def test_a_failure_leaves_nothing(

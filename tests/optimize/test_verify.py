@@ -22,7 +22,6 @@ from vtopt.optimize.verify import (
     Difference,
     compare_artifacts,
     compare_engines,
-    require_close,
     require_finite,
     require_flow,
     require_psnr,
@@ -68,7 +67,6 @@ def test_equal_artifacts_have_an_infinite_psnr(pairs: Sequence[Pair]) -> None:
     assert difference.psnr_median_db == difference.psnr_worst_db == math.inf
     assert (difference.pairs, difference.max_abs, difference.max_relative) == (COUNT, 0, 0)
     assert difference.ssim_median == pytest.approx(1, abs=1e-6)
-    require_close(difference, 0, Path("out.onnx"))
     require_psnr(difference, 1000, Path("out.onnx"))
     require_finite(difference, Path("out.onnx"))
     figures = json.loads(json.dumps(difference.to_figures(), allow_nan=False))
@@ -90,14 +88,6 @@ def test_a_shift_gives_the_figures_of_a_shift(pairs: Sequence[Pair]) -> None:
     assert difference.max_relative == pytest.approx(shift / min(peaks), rel=1e-4)
 
 
-def test_a_difference_above_the_tolerance_is_refused(pairs: Sequence[Pair]) -> None:
-    difference = compare_engines(_make_engine(), _make_engine(lambda x: x * np.float32(1.001)), pairs)
-    assert difference.max_relative == pytest.approx(1e-3, rel=1e-2)
-    require_close(difference, 1.1e-3, Path("out.onnx"))
-    with pytest.raises(DifferenceError, match=r"^out\.onnx: pictures differ .* by 0\.001 .*; nothing was written"):
-        require_close(difference, 0.9e-3, Path("out.onnx"))
-
-
 @pytest.mark.parametrize(("budget", "missed"), [(None, False), (39.9, False), (40.1, True), (math.inf, True)])
 def test_a_budget_is_held_against_the_median(pairs: Sequence[Pair], budget: float | None, missed: bool) -> None:
     shift = PEAK / 10 ** (40 / 20)
@@ -117,8 +107,6 @@ def test_what_is_not_finite_never_passes(pairs: Sequence[Pair], where: str, valu
     reference = sound if where == "in the output" else broken
     difference = compare_engines(reference, sound if where == "in the reference" else broken, pairs)
     assert difference.max_relative == math.inf
-    with pytest.raises(DifferenceError):
-        require_close(difference, 1e9, Path("out.onnx"))
     with pytest.raises(DifferenceError, match="NaN or infinite values"):
         require_finite(difference, Path("out.onnx"))
     json.dumps(difference.to_figures(), allow_nan=False)
