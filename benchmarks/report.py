@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ..optimize.errors import InputError
 from ..optimize.progress import track
 from .engine_sets import Key, find_size, open_engines
-from .engines import Engine, feed_pair
+from .engines import Engine, feed_pair, open_engine
 from .feeds import take_picture
 from .flops import describe_uncounted
 from .host import describe_host
 from .latency import Latency, measure_latency
+from .lots import plan_lots
 from .quality import PictureScores, Quality, compare_pictures, summarize_quality
 from .size import count_parameters, measure_size
 from .tables import Format, format_table
@@ -102,18 +103,29 @@ def measure_models(
     engines, unloaded = open_engines(models, threads=threads, network=network)
     size = find_size(engines)
     pairs = open_pairs(folder, size, count) if pairs is None else pairs
-    quality, truth, worst = compare_all(engines, pairs)
-    feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
-    latency = measure_latency(engines, feeds, runs=runs, warmup=warmup)
+    if not pairs:
+        raise InputError("bench: there are no pairs to compare; give at least one")
+    first, *_ = keys = list(engines)
+    lots = plan_lots(engines, {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()})
+    if len(lots) > 1:
+        engines.clear()
+        unloaded.append(
+            f"memory does not hold all models: they ran in {len(lots)} lots, each beside {' on '.join(first)}"
+        )
+    measured = []
+    for lot in lots:
+        opened = engines or {
+            key: open_engine(models[key[0]], runtime=key[1], threads=threads, network=network) for key in lot
+        }
+        measured.append(_measure_lot(opened, pairs, runs, warmup))
+        del opened
     statics, notices = _measure_files(models, network, pairs[0].person.shape[1:])
-    rows = [
-        _make_row(key, engine, statics[key[0]], latency[key], quality[key], truth.get(key), latency)
-        for key, engine in engines.items()
-    ]
+    of = {key: lot for lot in reversed(measured) for key in lot.latency}
+    rows = [_make_row(key, statics[key[0]], of[key]) for key in keys]
+    truth = measured[0].truth
     if truth:
         rows.insert(0, {"model": UNCHANGED, **show_truth(truth[UNCHANGED])})
-    first = next(iter(engines))
-    timing = latency[first]
+    timing = measured[0].latency[first]
     conditions = {
         "reference": " on ".join(first),
         "pairs": len(pairs),
@@ -125,8 +137,25 @@ def measure_models(
         **describe_host(),
     }
     columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
-    notices += [*_find_slower(latency), *unloaded]
+    notices += [*(slower for lot in measured for slower in _find_slower(lot.latency)), *unloaded]
+    worst = {name: shown for lot in measured for name, shown in lot.worst.items()}
     return Report(tuple(rows), columns, conditions, tuple(notices), worst)
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """The figures of engines that were open together, the reference first."""
+
+    latency: Mapping[Key, Latency]
+    quality: Mapping[Key, Quality]
+    truth: Mapping[Any, Quality]
+    worst: Mapping[str, WorstPair]
+
+
+def _measure_lot(engines: Mapping[Key, Engine], pairs: Sequence[Pair], runs: int, warmup: int) -> _Lot:
+    quality, truth, worst = compare_all(engines, pairs)
+    feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
+    return _Lot(measure_latency(engines, feeds, runs=runs, warmup=warmup), quality, truth, worst)
 
 
 def compare_all(
@@ -172,28 +201,20 @@ def _measure_files(
     return figures, notices
 
 
-def _make_row(
-    key: Key,
-    engine: Engine,
-    static: Mapping[str, Any],
-    timing: Latency,
-    quality: Quality,
-    truth: Quality | None,
-    latency: Mapping[Key, Latency],
-) -> dict[str, Any]:
-    first = next(iter(latency))
+def _make_row(key: Key, static: Mapping[str, Any], lot: _Lot) -> dict[str, Any]:
+    first, timing = next(iter(lot.latency)), lot.latency[key]
     row: dict[str, Any] = {
         "model": key[0],
-        "runtime": engine.runtime,
+        "runtime": timing.runtime,
         "size MiB": static["size"] / 2**20,
         "params M": static["parameters"] / 1e6,
         "GMACs": None if static["macs"] is None else static["macs"] / 1e9,
         "median ms": timing.median_ms,
         "p90 ms": timing.p90_ms,
-        "speed x": latency[first].median_ms / timing.median_ms,
-        **show_quality(None if key == first else quality),
+        "speed x": lot.latency[first].median_ms / timing.median_ms,
+        **show_quality(None if key == first else lot.quality[key]),
     }
-    return row | (show_truth(truth) if truth else {})
+    return row | (show_truth(lot.truth[key]) if lot.truth else {})
 
 
 def show_quality(quality: Quality | None) -> dict[str, float | None]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_openvino"]
 
+INT8_NOTICE = "--fp16 changes nothing: OpenVINO stores as float32 what int8 left float"
+
 
 def convert_openvino(
     source: OnnxIn,
@@ -35,18 +37,17 @@ def convert_openvino(
 ) -> Path:
     """Convert float32, float16 or int8 ONNX to OpenVINO IR.
 
-    Writes the .xml and, beside it, the .bin. With --fp16 what makes a warp's grid stays float32. The IR's pictures are
-    compared with those of the ONNX model on onnxruntime.
+    Writes the .xml and, beside it, the .bin. With --fp16 what makes a warp's grid stays float32, which OpenVINO's own
+    compression would round. The IR's pictures are compared with those of the ONNX model on onnxruntime.
 
     Raises InputError for a model with an operator that OpenVINO does not have.
     """
     loaded = load_onnx(source)
-    # OpenVINO's own compression would round the constants of grids as well.
-    halved = fp16 and find_precision(loaded) == "float32"
-    compressed = fp16 and not halved
+    precision = find_precision(loaded)
+    notices = (INT8_NOTICE,) if fp16 and precision == "int8" else ()
     with new_output(output, "openvino", force=force) as temporary:
-        model = _convert(source, cast_fp16(loaded) if halved else loaded)
-        _save(model, temporary, read_metadata(source), compressed)
+        model = _convert(source, cast_fp16(loaded) if fp16 and precision == "float32" else loaded)
+        _save(model, temporary, read_metadata(source))
         difference = compare_artifacts(source, temporary, pairs=pairs, pair_count=pair_count)
         require_finite(difference, output)
         metadata = add_record(
@@ -55,8 +56,9 @@ def convert_openvino(
             source,
             settings={"fp16": fp16, "pairs": pairs, "pair_count": pair_count},
             figures=difference.to_figures(),
+            notices=notices,
         )
-        _save(model, temporary, metadata, compressed)
+        _save(model, temporary, metadata)
     return output
 
 
@@ -76,9 +78,9 @@ def _convert(source: Path, model: ModelProto) -> Model:
         raise InputError(f"{source}: OpenVINO cannot convert it: {take_reason(error)}; {advice}") from error
 
 
-def _save(model: Model, path: Path, metadata: Metadata, compressed: bool) -> None:
+def _save(model: Model, path: Path, metadata: Metadata) -> None:
     import openvino
 
     for key, value in sorted(metadata.items()):
         model.set_rt_info(value, key.split("."))
-    openvino.save_model(model, path, compress_to_fp16=compressed)
+    openvino.save_model(model, path, compress_to_fp16=False)

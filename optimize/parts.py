@@ -11,6 +11,8 @@ from .errors import NetworkError
 from .fitting import find_networks, summarize_misfit
 from .networks import Network
 from .networks.names import rename_entries
+from .networks.spectral_norm import FOLDED
+from .networks.widths import PRUNED
 from .provenance import CONFIG, NETWORK, Metadata
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def join_parts(network: Network, files: Sequence[PartFile]) -> tuple[dict[str, T
         if not fitting:
             known = find_networks(file.weights)
             hint = f"they fit {' or '.join(known)}" if known else "give the file of one of those parts"
+            if changed := [key for key in (PRUNED, FOLDED) if key in json.loads(file.said.get(CONFIG, "{}"))]:
+                hint = f"it is {' and '.join(map(_read_aloud, changed))} already: join the parts first, then do that"
             named = f"{network.name}, which has {', '.join(parts) or 'none'}"
             raise NetworkError(f"{file.path}: the weights fit no part of {named}; {hint}")
         free = [name for name in fitting if name not in given]
@@ -67,4 +71,11 @@ def _compare_settings(network: Network, file: PartFile) -> None:
     for key, value in json.loads(file.said.get(CONFIG, "{}")).items():
         if key in whole and whole[key] != value:
             made = f"{file.path}: was made for {file.said.get(NETWORK)} with {key} {value}"
-            raise NetworkError(f"{made}, {network.name} has {whole[key]}; choose another --network")
+            raise NetworkError(
+                f"{made}, {network.name} has {whole[key]}; pass --set {key}={json.dumps(value)}, or choose a --network "
+                "that has it"
+            )
+
+
+def _read_aloud(key: str) -> str:
+    return {PRUNED: "pruned", FOLDED: "without its spectral norms"}[key]

@@ -259,7 +259,7 @@ def _parse_recipe(content: Any, steps: StepTable, problems: list[str]) -> Recipe
     for place, row in enumerate(rows, start=1):
         stages.append(_parse_stage(row, place, stages[-1].name if stages else None, steps, problems))
     network = content.get("network")
-    if network is not None and network not in NETWORKS:
+    if network is not None and not (isinstance(network, str) and network in NETWORKS):
         problems.append(f"network: '{network}' is not registered; {_among(network, 'registered', NETWORKS)}")
     return Recipe(str(content.get("description") or ""), tuple(stages), tuple(report), network)
 

@@ -28,6 +28,7 @@ from .provenance import NETWORK, Record, list_versions, read_history, read_metad
 from .recipe import FILLED, Recipe, Stage, StepTable, convert_setting, find_step, load_recipe, read_shape
 from .run_state import STATE_FILE, RunState, StageState, read_run, remember_run, write_run
 from .steps import STEPS
+from .weights import load_weights
 
 __all__ = [
     "Artifact",
@@ -112,12 +113,12 @@ def run_recipe(
     plan = load_recipe(path, start_kind=detect_kind(weights), steps=steps)
     if with_ and not any("with" in read_shape(find_step(stage.step, steps)).settings for stage in plan.stages):
         raise UsageError(f"{path}: has no step that joins files of weights; leave --with out")
-    if plan.network and network is None and NETWORK not in read_metadata(weights):
+    if plan.network and network is None and (with_ or not _names_network(weights)):
         network = plan.network
     if pairs:
         open_pairs(pairs)  # a folder that cannot be used is named now, not after minutes of work
     paths = _name_files(plan, weights, output, steps)
-    earlier, notices = _open_folder(plan, paths, output, force)
+    earlier, notices = _open_folder(plan, paths, output, (weights, *with_), force)
     state = RunState(
         format="vtopt run 1",
         recipe=str(recipe),
@@ -145,6 +146,16 @@ def run_recipe(
     if missed:
         raise RunBudgetError("\n".join(missed), result)
     return result
+
+
+def _names_network(weights: Path) -> bool:
+    """Tell whether a file of weights says of which network they are."""
+    if detect_kind(weights) != "checkpoint":
+        return NETWORK in read_metadata(weights)
+    try:
+        return NETWORK in load_weights(weights)[1]
+    except InputError:  # the step that reads it knows more, which of several sets is meant for instance
+        return False
 
 
 @dataclass
@@ -279,7 +290,7 @@ def _name_files(plan: Recipe, weights: Path, output: Path, steps: StepTable) -> 
 
 
 def _open_folder(
-    plan: Recipe, paths: Paths, output: Path, force: bool
+    plan: Recipe, paths: Paths, output: Path, read: Sequence[Path], force: bool
 ) -> tuple[dict[str, StageState], tuple[str, ...]]:
     """Return what earlier runs made in the folder, and notices; raises OutputError for files of others."""
     if output.exists() and not output.is_dir():
@@ -294,7 +305,7 @@ def _open_folder(
             notices.append(f"{error}; it is {STATE_FILE}.old now, and every stage is made again")
     for stage in plan.stages:
         target, source = paths[stage.name], paths[stage.source]
-        if target.resolve() == paths[None].resolve():
+        if target.resolve() in {path.resolve() for path in read}:
             raise OutputError(f"{target}: the run reads it and would overwrite it; choose another folder")
         if target.exists() and target.name not in made and not force and not _is_made_from(target, source):
             raise OutputError(f"{target}: no run made it here; choose another folder or pass --force")

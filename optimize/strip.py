@@ -15,7 +15,7 @@ from .checkpoint import Selection, read_checkpoint, select_weights
 from .errors import DifferenceError, UsageError
 from .networks import NETWORKS, Network, build_network
 from .parts import PartFile, join_parts
-from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_metadata
+from .provenance import CONFIG, HISTORY, NETWORK, Metadata, add_record, read_history, read_metadata
 from .weights import describe_network, fit_weights, require_finite, save_weights
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _keep_one(chosen: Selection, source: Path, network: str | None, asked: Mappi
 
 
 def _join_parts(files: Mapping[Path, Selection], network: str | None, asked: Mapping[str, Any]) -> _Stripped:
-    """Put the weights of several files into one network; the history is that of the first file."""
+    """Put the weights of several files into one network; the history is that of the first, of others their steps."""
     if network is None:
         raise UsageError("strip: --with joins the parts of a network; name that with --network")
     built = _build(network, {}, asked)
@@ -117,6 +117,7 @@ def _join_parts(files: Mapping[Path, Selection], network: str | None, asked: Map
         "from": {part: files[file.path].source or "the top level" for part, file in given.items()},
         "files": {part: file.path.name for part, file in given.items()},
         "sha256": {part: hash_artifact(file.path) for part, file in given.items()},
+        "steps before": {part: [record.step for record in read_history(file.path)] for part, file in given.items()},
     }
     notices = tuple(f"{path.name}: {notice}" for path, chosen in files.items() for notice in chosen.notices)
     header = _keep_history(next(iter(files.values()))) | describe_network(network, built)

@@ -16,6 +16,7 @@ import onnx.parser
 import pytest
 from PIL import Image
 
+from vtopt.benchmarks import lots
 from vtopt.benchmarks import report as report_module
 from vtopt.benchmarks.engines import Engine
 from vtopt.benchmarks.flops import count_macs
@@ -289,3 +290,18 @@ def test_format_report_for_programs_is_the_table_alone_and_unrounded() -> None:
     assert json.loads(format_report(report, "json"))[1] == {
         "model": "fp32", "median ms": 1 / 3, "PSNR dB": None, "truth PSNR dB": None
     }  # fmt: skip
+
+
+def test_models_that_memory_does_not_hold_run_in_lots(
+    small_onnx: Path, small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {"weights": small_checkpoint, "a": small_onnx, "b": small_onnx}
+    whole = measure_models(models, count=2, runs=1, warmup=0)
+    monkeypatch.setattr(lots, "MEMORY_SHARE", 0.0)
+    split = measure_models(models, count=2, runs=1, warmup=0)
+    assert [(row["model"], row.get("runtime")) for row in split.rows] == [
+        (row["model"], row.get("runtime")) for row in whole.rows
+    ]
+    for one, other in zip(split.rows, whole.rows, strict=True):
+        assert [one[key] for key in one if "PSNR" in key] == [other[key] for key in other if "PSNR" in key]
+    assert "memory does not hold all models: they ran in 4 lots, each beside weights on torch" in split.notices

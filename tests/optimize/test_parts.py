@@ -103,6 +103,16 @@ def test_a_part_made_with_another_setting_is_refused(aligned: bool) -> None:
         assert set(join_parts(network, given)[1]) == {"warp", "generator"}
         return
     with pytest.raises(
-        NetworkError, match=r"^warp\.pth: was made for pfafn_warp with align_corners False, pfafn_align"
+        NetworkError,
+        match=r"^warp\.pth: was made for pfafn_warp with align_corners False, pfafn_aligned has True; "
+        "pass --set align_corners=false, or",
     ):
         join_parts(network, given)
+
+
+def test_a_pruned_part_is_said_to_be_that() -> None:
+    warp, generator = _take_parts(network := _build("pfafn")).values()
+    narrow = {name: tensor.reshape(-1)[:1] for name, tensor in generator.weights.items()}
+    pruned = generator._replace(weights=narrow, said={"vtopt.config": json.dumps({"pruned": {"a": 1}})})
+    with pytest.raises(NetworkError, match="it is pruned already: join the parts first, then do that"):
+        join_parts(network, [warp, pruned])

@@ -274,6 +274,7 @@ def test_load_recipe_lists_all_problems_at_once(tmp_path: Path) -> None:
             "network: 'pfafn_algned' is not registered; did you mean 'pfafn_aligned'?",
             id="a network that is not registered",
         ),
+        pytest.param("[export]\nnetwork: [pfafn]", "network: '['pfafn']' is not registered", id="two networks"),
     ],
 )
 def test_load_recipe_names_the_problem(steps: str, problem: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vtopt.optimize.networks import InputSpec, Network
 from vtopt.optimize.rounding import compare_rounded, require_export_close
 from vtopt.optimize.verify import Difference
 
-PICTURE = np.zeros((3, 8, 6), np.float32)
+PICTURE = np.full((3, 8, 6), 0.9, np.float32)
 STEADY = Difference(1, 140.0, 140.0, 1.0, 1e-6, 1e-6, "anna-shirt", (PICTURE, PICTURE))
 DECIDING = replace(STEADY, psnr_worst_db=63.0, max_abs=0.7, max_relative=0.7)
 
@@ -39,7 +39,9 @@ def test_a_network_that_decides_otherwise_by_itself_is_noted(monkeypatch: pytest
     )
 
 
-FAINT = replace(DECIDING, max_abs=0.007)
+FAINT = replace(DECIDING, max_abs=0.007, worst_pictures=(PICTURE / 100, PICTURE / 100))
+LOUD = replace(DECIDING, psnr_worst_db=12.0, max_abs=0.7 * 244)
+"""Beside a picture that is another, an output of numbers up to 244."""
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,7 @@ FAINT = replace(DECIDING, max_abs=0.007)
     [
         pytest.param(DECIDING, STEADY, id="the network is steady"),
         pytest.param(replace(DECIDING, psnr_worst_db=59.0), DECIDING, id="it can be seen"),
+        pytest.param(LOUD, DECIDING, id="another output is large"),
         pytest.param(FAINT, DECIDING, id="it could be seen, were the picture not faint"),
         pytest.param(replace(STEADY, max_abs=math.inf, max_relative=math.inf), DECIDING, id="not finite"),
         pytest.param(replace(STEADY, max_abs=math.nan, max_relative=math.nan), DECIDING, id="NaN"),

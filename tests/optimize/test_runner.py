@@ -577,3 +577,17 @@ def test_a_recipes_network_gives_way_to_the_users_and_to_what_the_weights_say(be
     save_weights({"w": torch.zeros(1)}, weights := bench.folder / "w.safetensors", {NETWORK: "pfafn"})
     bench.run(JOINING, weights=weights)
     assert bench.seen["network"] is None
+    said = {"network": "sdafn_plus_tiny", "config": {}, "state_dict": {"a.weight": torch.zeros(1)}}
+    torch.save(said, path := bench.folder / "said.pth")
+    bench.run(JOINING, weights=path)
+    assert bench.seen["network"] is None
+    bench.run(JOINING, weights=path, with_=[weights])  # what a part says is not the whole's name
+    assert bench.seen["network"] == "pfafn_aligned"
+
+
+def test_run_recipe_refuses_to_overwrite_a_further_file(bench: Bench) -> None:
+    bench.output.mkdir()
+    (bench.output / "01-join.safetensors").write_bytes(further := b"PK\x03\x04 further")
+    with pytest.raises(OutputError, match="the run reads it and would overwrite it"):
+        bench.run(JOINING, with_=[bench.output / "01-join.safetensors"], force=True)
+    assert (bench.output / "01-join.safetensors").read_bytes() == further
