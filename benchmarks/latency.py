@@ -28,6 +28,7 @@ QUICK_RUNS = 5
 NOISE = 1.03
 """Medians of a few runs differ by so much on a quiet machine."""
 
+LEAST_RUNS = 3
 PAUSE_SECONDS = 0.01
 """Between two engines' runs: worker threads of the first that still spin would slow down the second."""
 
@@ -53,13 +54,15 @@ def measure_latency(
     *,
     runs: int = 20,
     warmup: int = 3,
+    max_seconds: float = math.inf,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Name, Latency]:
     """Time one run of each engine per round, for `warmup` rounds that do not count and `runs` that do.
 
     `feeds` has each engine's inputs under its name. The order turns by one from round to round, the
     garbage collector is off, and wall-clock time is read before and after each run, copies to and from
-    numpy included. `progress` is called after each round with the rounds done and the rounds in all.
+    numpy included. Slow engines get fewer rounds: warm-up ends after a quarter of `max_seconds`, and timing after all
+    of them and `LEAST_RUNS` rounds. `progress` is called after each round with the rounds done and the rounds in all.
 
     Raises InputError for counts that cannot be measured, and for an engine without feeds.
     """
@@ -70,8 +73,14 @@ def measure_latency(
         raise InputError(f"latency: no inputs were given for {', '.join(map(str, unfed))}; feed every engine")
     names = list(engines)
     times: dict[Name, list[int]] = {name: [] for name in names}
+    began, warmed = time.monotonic(), 0
     with pause_garbage_collection():
         for done in range(warmup + runs):
+            elapsed = time.monotonic() - began
+            if warmed == done < warmup and not (done and elapsed > max_seconds / 4):
+                warmed += 1
+            if done - warmed >= LEAST_RUNS and elapsed > max_seconds:
+                break
             turn = done % len(names) if names else 0
             for name in names[turn:] + names[:turn]:
                 time.sleep(PAUSE_SECONDS)
@@ -81,7 +90,8 @@ def measure_latency(
             if progress:
                 progress(done + 1, warmup + runs)
     return {
-        name: summarize_times(times[name][warmup:], engines[name], warmup, _find_batch(feeds[name])) for name in names
+        name: summarize_times(times[name][warmed:][:runs], engines[name], warmed, _find_batch(feeds[name]))
+        for name in names
     }
 
 

@@ -15,7 +15,7 @@ from .engines import Engine, feed_pair, open_engine
 from .feeds import take_picture
 from .flops import describe_uncounted
 from .host import describe_host
-from .latency import Latency, measure_latency
+from .latency import Latency, count_rounds, measure_latency
 from .lots import plan_lots
 from .quality import PictureScores, Quality, compare_pictures, summarize_quality
 from .size import count_parameters, measure_size
@@ -53,6 +53,8 @@ COLUMNS = (
     "speed x",
     *QUALITY_COLUMNS,
 )
+MAX_SECONDS = 120.0
+"""What timing one lot of models takes at most, but for the least number of rounds."""
 TRUTH_COLUMNS = ("truth PSNR dB", "truth SSIM")
 UNCHANGED = "(person unchanged)"
 """The trivial answer; a model that puts nothing on the person scores like it."""
@@ -92,7 +94,8 @@ def measure_models(
     """Measure models, by name, on the pairs of `folder` (drawn pairs by default).
 
     Every model runs on each runtime that loads it: ONNX on onnxruntime and OpenVINO, IR on OpenVINO,
-    weights in torch. Latency is of a batch of one, in milliseconds, in turns (see `measure_latency`).
+    weights in torch. Latency is of a batch of one, in milliseconds, in turns (see `measure_latency`); slow models run
+    fewer times than `runs`.
     PSNR and SSIM are to the pictures of the first row; where the pairs know the truth also to that.
     1 MAC is 2 FLOPs (see `mac_rules`).
     """
@@ -155,7 +158,15 @@ class _Lot:
 def _measure_lot(engines: Mapping[Key, Engine], pairs: Sequence[Pair], runs: int, warmup: int) -> _Lot:
     quality, truth, worst = compare_all(engines, pairs)
     feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
-    return _Lot(measure_latency(engines, feeds, runs=runs, warmup=warmup), quality, truth, worst)
+    latency = measure_latency(
+        engines,
+        feeds,
+        runs=runs,
+        warmup=warmup,
+        max_seconds=MAX_SECONDS,
+        progress=count_rounds("latency", runs + warmup),
+    )
+    return _Lot(latency, quality, truth, worst)
 
 
 def compare_all(

@@ -176,3 +176,13 @@ def test_summarize_times_says_how_the_times_were_taken() -> None:
 def test_measure_latency_reads_the_batch_from_the_feeds(array: np.ndarray, batch: int) -> None:
     timing = measure_latency({"a": _make_engine()}, {"a": {"x": array}}, runs=1, warmup=0)["a"]
     assert timing.batch == batch
+
+
+def test_slow_engines_get_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 1_000_000, 10))
+    monkeypatch.setattr(latency.time, "monotonic", lambda: float(next(now)))
+    engines = {"a": _make_engine()}
+    timing = measure_latency(engines, {"a": FEEDS}, runs=20, warmup=3, max_seconds=35)["a"]
+    assert (timing.warmup, timing.runs) == (1, 3)
+    timing = measure_latency(engines, {"a": FEEDS}, runs=5, warmup=3, max_seconds=1e9)["a"]
+    assert (timing.warmup, timing.runs) == (3, 5)

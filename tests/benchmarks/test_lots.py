@@ -31,4 +31,4 @@ def _make_engines() -> dict[Any, Engine]:
 )
 def test_the_first_engine_is_in_every_lot(share: float, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lots, "MEMORY_SHARE", share)
-    assert plan_lots(_make_engines(), dict.fromkeys(KEYS, {})) == expected
+    assert plan_lots(_make_engines(), {key: {} for key in KEYS}) == expected
