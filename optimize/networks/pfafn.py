@@ -23,6 +23,7 @@ from .correlation import Correlation
 from .pyramids import FeatureEncoder, RefinePyramid
 from .registry import InputSpec, Network
 from .res_unet import build_res_unet
+from .settings import Count, Flag, TwoWidths, Widths, make_config
 from .warping import offsets_to_grids, sample_features
 
 __all__ = [
@@ -40,8 +41,6 @@ LEAKY_SLOPE = 0.1
 RADIUS = 3
 EDGE_THRESHOLD = 0.5
 
-GENERATOR_WIDTHS = (64, 128, 256, 512, 512)
-
 WARP_PARTS = {
     "encoder": ("image_features", "cond_features", "image_FPN", "cond_FPN"),
     "flows": ("aflow_net",),
@@ -58,15 +57,39 @@ class WarpConfig:
     `align_corners` is that of torch's grid_sample. The published weights were trained where True was its default.
     """
 
-    align_corners: bool = False
-    pyramid_widths: tuple[int, ...] = (64, 128, 256, 256, 256)
-    pyramid_dim: int = 256
-    flow_filters: tuple[int, ...] = (128, 64, 32)
+    align_corners: Flag = False
+    pyramid_widths: Widths = (64, 128, 256, 256, 256)
+    pyramid_dim: Count = 256
+    flow_filters: Widths = (128, 64, 32)
 
     @property
     def multiple_of(self) -> int:
         """Height and width must be divisible by this, one halving per pyramid level."""
         return 2 ** len(self.pyramid_widths)
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The generator's channels after each halving; the default is the published one."""
+
+    generator_widths: TwoWidths = (64, 128, 256, 512, 512)
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be divisible by this, one halving per width."""
+        return 2 ** len(self.generator_widths)
+
+
+@dataclass(frozen=True)
+class PfafnConfig(WarpConfig):
+    """The settings of the warp and of the generator."""
+
+    generator_widths: TwoWidths = GeneratorConfig.generator_widths
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be divisible by this, by what the warp halves and by what the generator does."""
+        return 2 ** max(len(self.pyramid_widths), len(self.generator_widths))
 
 
 class _FlowHead(nn.Sequential):
@@ -186,10 +209,10 @@ def compose_picture(raw: Tensor, warped_clothes: Tensor, warped_edge: Tensor) ->
 class Pfafn(nn.Module):
     """The whole of PF-AFN: warp, generator, and the garment's edge between them."""
 
-    def __init__(self, config: WarpConfig, generator_widths: tuple[int, ...]) -> None:
+    def __init__(self, config: PfafnConfig) -> None:
         super().__init__()
         self.warp = PfafnWarp(config)
-        self.generator = PfafnGenerator(generator_widths)
+        self.generator = PfafnGenerator(config.generator_widths)
 
     def forward(self, person: Tensor, clothes: Tensor, edge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the try-on picture (N, 3, H, W), the warped garment (N, 3, H, W) and its edge (N, 1, H, W).
@@ -204,7 +227,7 @@ class Pfafn(nn.Module):
 
 def build_pfafn_warp(**settings: Any) -> Network:
     """Return PF-AFN's warp; `settings` are fields of `WarpConfig`, of which align_corners should be chosen."""
-    config = _make_config(settings)
+    config = make_config(WarpConfig, settings)
     return Network(
         module=PfafnWarp(config),
         inputs=(InputSpec("person"), InputSpec("clothes")),
@@ -216,35 +239,35 @@ def build_pfafn_warp(**settings: Any) -> Network:
     )
 
 
-def build_pfafn_gen(generator_widths: Sequence[int] = GENERATOR_WIDTHS) -> Network:
-    """Return PF-AFN's generator; `generator_widths` are its channels after each halving."""
-    widths = tuple(generator_widths)
+def build_pfafn_gen(**settings: Any) -> Network:
+    """Return PF-AFN's generator; `settings` are fields of `GeneratorConfig`."""
+    config = make_config(GeneratorConfig, settings)
     return Network(
-        module=PfafnGenerator(widths),
+        module=PfafnGenerator(config.generator_widths),
         inputs=(
             InputSpec("person"),
             InputSpec("warped_clothes", picture="clothes"),
             InputSpec("warped_edge", 1, picture="edge"),
         ),
         outputs=("tryon", "raw"),
-        multiple_of=2 ** len(widths),
-        config={"generator_widths": widths},
+        multiple_of=config.multiple_of,
+        config=asdict(config),
         parts=GENERATOR_PARTS,
     )
 
 
-def build_pfafn(generator_widths: Sequence[int] = GENERATOR_WIDTHS, **settings: Any) -> Network:
-    """Return PF-AFN as one network; `settings` are fields of `WarpConfig`, of which align_corners should be chosen.
+def build_pfafn(**settings: Any) -> Network:
+    """Return PF-AFN as one network; `settings` are fields of `PfafnConfig`, of which align_corners should be chosen.
 
     In its state dict the names of the warp begin with `warp.`, those of the generator with `generator.`.
     """
-    config, widths = _make_config(settings), tuple(generator_widths)
+    config = make_config(PfafnConfig, settings)
     return Network(
-        module=Pfafn(config, widths),
+        module=Pfafn(config),
         inputs=(InputSpec("person"), InputSpec("clothes"), InputSpec("edge", 1)),
         outputs=("tryon", "warped_clothes", "warped_edge"),
-        multiple_of=max(config.multiple_of, 2 ** len(widths)),
-        config={**asdict(config), "generator_widths": widths},
+        multiple_of=config.multiple_of,
+        config=asdict(config),
         parts=_prefix("warp", WARP_PARTS) | _prefix("generator", GENERATOR_PARTS),
         notice=_find_notice("pfafn", settings),
     )
@@ -256,10 +279,3 @@ def _find_notice(name: str, settings: dict[str, Any]) -> str:
 
 def _prefix(name: str, parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     return {part: tuple(f"{name}.{beginning}" for beginning in beginnings) for part, beginnings in parts.items()}
-
-
-def _make_config(settings: dict[str, Any]) -> WarpConfig:
-    frozen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    return WarpConfig(**frozen)

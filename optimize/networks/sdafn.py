@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from .pyramids import FeatureEncoder, RefinePyramid
 from .registry import InputSpec, Network
+from .settings import Count, Widths, make_config
 from .warping import DeformableAttentionWarp, compose_grids, offsets_to_grids
 
 __all__ = ["Flows", "Sdafn", "SdafnConfig", "SdafnPlus", "build_sdafn", "build_sdafn_plus"]
@@ -39,14 +40,14 @@ PARTS = {
 class SdafnConfig:
     """Every width of the network; the defaults are the published ones."""
 
-    reference_channels: int = 6
-    pyramid_widths: tuple[int, ...] = (64, 128, 256, 256, 256)
-    pyramid_dim: int = 256
-    heads: int = 6
-    mfe_filters: tuple[int, ...] = (128, 64, 32)
-    self_mfe_kernel: int = 7
-    shallow_hidden: int = 32
-    shallow_dim: int = 64
+    reference_channels: Count = 6
+    pyramid_widths: Widths = (64, 128, 256, 256, 256)
+    pyramid_dim: Count = 256
+    heads: Count = 6
+    mfe_filters: Widths = (128, 64, 32)
+    self_mfe_kernel: Count = 7
+    shallow_hidden: Count = 32
+    shallow_dim: Count = 64
 
     @property
     def multiple_of(self) -> int:
@@ -244,7 +245,7 @@ def build_sdafn(**settings: Any) -> Network:
     one. Were they copied from the person, a teacher trained to put a garment on the person who wears it would learn
     to copy all of the picture.
     """
-    config = _make_config(settings)
+    config = make_config(SdafnConfig, settings)
     return Network(
         module=Sdafn(config),
         inputs=(
@@ -260,7 +261,7 @@ def build_sdafn(**settings: Any) -> Network:
 
 def build_sdafn_plus(**settings: Any) -> Network:
     """Return SDAFN_plus; `settings` are fields of `SdafnConfig`."""
-    config = _make_config({"reference_channels": 3} | settings)
+    config = make_config(SdafnConfig, {"reference_channels": 3} | settings)
     return Network(
         module=SdafnPlus(config),
         inputs=(InputSpec("person"), InputSpec("clothes")),
@@ -268,10 +269,3 @@ def build_sdafn_plus(**settings: Any) -> Network:
         config=asdict(config),
         parts=PARTS,
     )
-
-
-def _make_config(settings: dict[str, Any]) -> SdafnConfig:
-    frozen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    return SdafnConfig(**frozen)

@@ -339,3 +339,10 @@ def test_settings_that_a_network_has_not_are_refused(
     with pytest.raises(UsageError, match=message):
         strip_checkpoint(path, output, network=network, **asked)
     assert not output.exists()
+
+
+def test_a_setting_that_is_spelled_in_another_way_is_refused(tmp_path: Path, output: Path) -> None:
+    path = _save(_make_checkpoint()["state_dict"], tmp_path / "net.pth")
+    with pytest.raises(NetworkError, match='align_corners takes true or false, and not "False"'):
+        strip_checkpoint(path, output, network="pfafn_warp", set_=["align_corners=False"])
+    assert not output.exists()

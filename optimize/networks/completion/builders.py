@@ -9,6 +9,7 @@ from typing import Any, get_args
 from torch import nn
 
 from ..registry import InputSpec, Network
+from ..settings import make_config
 from .modules import Discriminator, Widths
 from .stages import (
     CLASSES,
@@ -59,21 +60,21 @@ _PERSON = InputSpec("person")
 
 def build_completion_shape(**settings: Any) -> Network:
     """Return the stage that completes a layout; `settings` are fields of `CompletionConfig`."""
-    config = CompletionConfig(**settings)
+    config = make_config(CompletionConfig, settings)
     inputs = (_LAYOUT, _REPRESENTATION, _HOLE, _GARMENTS)
     return _describe(ShapeStage(config, config.sampling, config.seed), inputs, ("picture", "completed_layout"), config)
 
 
 def build_completion_texture(**settings: Any) -> Network:
     """Return the stage that completes a picture; `settings` are fields of `CompletionConfig`."""
-    config = CompletionConfig(**settings)
+    config = make_config(CompletionConfig, settings)
     inputs = (_PERSON, InputSpec("painted_layout", PICTURE_CHANNELS), _HOLE, _GARMENTS)
     return _describe(TextureStage(config, config.sampling, config.seed), inputs, ("tryon",), config)
 
 
 def build_completion(**settings: Any) -> Network:
     """Return both stages in one; `settings` are fields of `CompletionConfig`, for both."""
-    config = CompletionConfig(**settings)
+    config = make_config(CompletionConfig, settings)
     stages = (ShapeStage(config, config.sampling, config.seed), TextureStage(config, config.sampling, config.seed))
     inputs = (_PERSON, _LAYOUT, _REPRESENTATION, _HOLE, _GARMENTS)
     parts = {"shape": ("shape",), "texture": ("texture",)}
@@ -82,7 +83,7 @@ def build_completion(**settings: Any) -> Network:
 
 def build_discriminator(channels: int = PICTURE_CHANNELS, **settings: Any) -> Discriminator:
     """Return what training tells real from made with, for pictures, or for layouts with `channels` 8."""
-    config = CompletionConfig(**settings)
+    config = make_config(CompletionConfig, settings)
     return Discriminator(channels, config)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..settings import Count
 from .blocks import LEAKY_SLOPE, Attention, Block, FirstBlock, GrowingBlock, make_conv, make_head
 
 __all__ = ["Code", "Discriminator", "Generator", "VariationalEncoder", "Widths"]
@@ -27,12 +28,12 @@ ATTENTION_LEVEL = 2
 class Widths:
     """Every width of a stage; the defaults are the published ones."""
 
-    first: int = 32
-    most: int = 128
-    levels: int = 5
+    first: Count = 32
+    most: Count = 128
+    levels: Count = 5
     """How often height and width are halved; at least 3."""
-    code: int = 8
-    scales: int = 4
+    code: Count = 8
+    scales: Count = 4
     """At how many sizes the generator makes its output, each twice the one before."""
 
     @property

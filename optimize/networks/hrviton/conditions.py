@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import InputSpec, Network
+from ..settings import Count, make_config
 from ..warping import offsets_to_grids, sample_features
 
 __all__ = ["ConditionConfig", "ConditionGenerator", "Conditions", "build_hrviton_tocg", "resize_flow", "warp_by_flow"]
@@ -35,10 +36,10 @@ LEVELS = (1, 2, 4, 4, 4)
 class ConditionConfig:
     """Every width of the network; the defaults are the published ones."""
 
-    width: int = 96
-    garment_channels: int = 4
-    classes: int = 13
-    body_channels: int = 3
+    width: Count = 96
+    garment_channels: Count = 4
+    classes: Count = 13
+    body_channels: Count = 3
 
     @property
     def multiple_of(self) -> int:
@@ -172,7 +173,7 @@ def _double(x: Tensor) -> Tensor:
 
 def build_hrviton_tocg(**settings: Any) -> Network:
     """Return the condition generator; `settings` are fields of `ConditionConfig`."""
-    config = ConditionConfig(**settings)
+    config = make_config(ConditionConfig, settings)
     return Network(
         module=ConditionGenerator(config),
         inputs=(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import InputSpec, Network
+from ..settings import Count, Seed, Sides, make_config
 from .spade import LEAKY_SLOPE, SpadeBlock
 
 __all__ = ["GeneratorConfig", "ImageGenerator", "build_hrviton_gen", "find_notice"]
@@ -41,12 +42,12 @@ FEATURES = 16
 class GeneratorConfig:
     """Every width of the network; the defaults are the published ones."""
 
-    width: int = 64
-    picture_channels: int = 9
-    classes: int = 7
-    size: tuple[int, int] = (1024, 768)
+    width: Count = 64
+    picture_channels: Count = 9
+    classes: Count = 7
+    size: Sides = (1024, 768)
     """Height and width to export at, where none are asked for."""
-    noise_seed: int | None = None
+    noise_seed: Seed = None
     """Seeds the noise of the normalisations; none is added without."""
 
     @property
@@ -93,7 +94,7 @@ def _take_nearest(x: Tensor, step: int) -> Tensor:
 
 def build_hrviton_gen(**settings: Any) -> Network:
     """Return the image generator; `settings` are fields of `GeneratorConfig`."""
-    config = GeneratorConfig(**{**settings, "size": tuple(settings.get("size", GeneratorConfig.size))})
+    config = make_config(GeneratorConfig, settings)
     return Network(
         module=ImageGenerator(config),
         inputs=(

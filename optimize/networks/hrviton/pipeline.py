@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..registry import InputSpec, Network
+from ..settings import Count, Flag, Seed, Sides, make_config
 from . import conditions, generator
 from .between import blur, group_classes, mask_upper, remove_overlap
 from .conditions import ConditionConfig, ConditionGenerator, warp_by_flow
@@ -32,14 +33,14 @@ MASK_THRESHOLD = 0.5
 class PipelineConfig:
     """The widths of both networks, and what happens between them; the defaults are the published ones."""
 
-    conditions_width: int = ConditionConfig.width
-    generator_width: int = GeneratorConfig.width
-    size: tuple[int, int] = GeneratorConfig.size
-    condition_size: tuple[int, int] = CONDITION_SIZE
+    conditions_width: Count = ConditionConfig.width
+    generator_width: Count = GeneratorConfig.width
+    size: Sides = GeneratorConfig.size
+    condition_size: Sides = CONDITION_SIZE
     """What the condition generator works at, whatever the size of the pictures."""
-    occlusion: bool = True
+    occlusion: Flag = True
     """Whether the garment gives way to hair and arms before it."""
-    noise_seed: int | None = None
+    noise_seed: Seed = None
     """As in `GeneratorConfig`."""
 
 
@@ -97,10 +98,7 @@ def build_hrviton(**settings: Any) -> Network:
 
     Raises ValueError for a condition size that cannot be halved as often as is needed.
     """
-    frozen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
-    }
-    config = PipelineConfig(**frozen)
+    config = make_config(PipelineConfig, settings)
     first = ConditionConfig(width=config.conditions_width)
     second = GeneratorConfig(width=config.generator_width, size=config.size, noise_seed=config.noise_seed)
     if any(side % first.multiple_of for side in config.condition_size):
