@@ -208,7 +208,7 @@ def _read_network(root: Mapping[Any, Any], path: Path, network: str | None) -> t
         return {}, (f"the file names its network '{name}'; vtopt has none of that name and did not build it",)
     try:
         return describe_network(name, build_network(name, config)), ()
-    except (NetworkError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+    except (ArithmeticError, LookupError, NetworkError, RuntimeError, TypeError, ValueError) as error:
         raise NetworkError(f"{path}: its network cannot be built as the file says: {error}") from error
 
 

@@ -115,8 +115,9 @@ def build_network(name: str, config: Mapping[str, Any] | None = None) -> Network
         factory, settings = _find_factory(name)
         try:
             network = factory(**{**settings, **asked})
-        except (ArithmeticError, ImportError, RuntimeError, TypeError, ValueError) as error:
-            raise NetworkError(f"network '{name}' cannot be built: {error}") from error
+        except (ArithmeticError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else error
+            raise NetworkError(f"network '{name}' cannot be built: {reason}") from error
     if not isinstance(network, Network):
         raise NetworkError(
             f"network '{name}': the factory returned {type(network).__name__}; "

@@ -434,9 +434,13 @@ def test_the_network_a_checkpoint_names_is_described() -> None:
     assert chosen.dropped == ()
 
 
-def test_a_network_that_cannot_be_built_is_refused() -> None:
-    checkpoint = {"network": "sdafn_plus_tiny", "config": {"layers": 3}, "state_dict": _make_weights()}
-    with pytest.raises(NetworkError, match=r"net\.pth: its network cannot be built .*'layers'"):
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [({"layers": 3}, "no setting layers"), ({"mfe_filters": []}, "mfe_filters takes at least one")],
+)
+def test_a_network_that_cannot_be_built_is_refused(config: dict[str, Any], reason: str) -> None:
+    checkpoint = {"network": "sdafn_plus_tiny", "config": config, "state_dict": _make_weights()}
+    with pytest.raises(NetworkError, match=rf"net\.pth: its network cannot be built .*{reason}"):
         _select(checkpoint)
 
 

@@ -29,6 +29,12 @@ def import_late():
 def import_missing():
     import package_that_is_missing
 
+def look_up():
+    return {}["width"]
+
+def index():
+    return [][0]
+
 SETTING = 3
 """
 
@@ -119,6 +125,8 @@ def test_a_factory_may_import_from_the_working_folder_when_called(
         ("absent", r"own has no function 'absent'"),
         ("SETTING", r"own has no function 'SETTING'"),
         ("import_missing", r"'own:import_missing' cannot be built: No module named 'package_that_is_missing'"),
+        ("look_up", r"'own:look_up' cannot be built: KeyError 'width'"),
+        ("index", r"'own:index' cannot be built: IndexError list index out of range"),
         ("", r"own has no function ''"),
     ],
 )
