@@ -65,7 +65,7 @@ def _fake_latency(monkeypatch: pytest.MonkeyPatch, times_ms: Mapping[tuple[str, 
     """Give every engine a time instead of measuring it; return the arguments of the calls."""
     calls: list[Any] = []
 
-    def measure(engines: Mapping[Any, Engine], feeds: Any, *, runs: int, warmup: int) -> dict[Any, Latency]:
+    def measure(engines: Mapping[Any, Engine], feeds: Any, *, runs: int, warmup: int, **_: Any) -> dict[Any, Latency]:
         calls.append((feeds, runs, warmup))
         return {
             key: Latency(times_ms[key], 2 * times_ms[key], times_ms[key], runs, warmup, 1, engine.runtime, 1)
