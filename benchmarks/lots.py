@@ -12,8 +12,8 @@ from .host import need
 
 __all__ = ["plan_lots"]
 
-MEMORY_SHARE = 0.8
-"""The part of the free memory that engines held open side by side may take."""
+MEMORY_SHARE = 0.5
+"""The part of the free memory that engines open side by side may take as the first one does: others may take more."""
 
 
 def plan_lots(engines: Mapping[Key, Engine], feeds: Mapping[Key, Mapping[str, np.ndarray]]) -> list[list[Key]]:
