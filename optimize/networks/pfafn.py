@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .correlation import Correlation
+from .edges import cut_edge
 from .pyramids import FeatureEncoder, RefinePyramid
-from .registry import InputSpec, Network
+from .registry import DRESSES, WARPS, InputSpec, Network, prefix_parts
 from .res_unet import build_res_unet
 from .settings import Count, Flag, TwoWidths, Widths, make_config
-from .warping import offsets_to_grids, sample_features
+from .warping import estimate_offsets, offsets_to_grids, sample_features
 
 __all__ = [
     "Pfafn",
@@ -39,7 +40,6 @@ __all__ = [
 
 LEAKY_SLOPE = 0.1
 RADIUS = 3
-EDGE_THRESHOLD = 0.5
 
 WARP_PARTS = {
     "encoder": ("image_features", "cond_features", "image_FPN", "cond_FPN"),
@@ -101,16 +101,6 @@ class _FlowHead(nn.Sequential):
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.LeakyReLU(LEAKY_SLOPE)]
         super().__init__(*layers, nn.Conv2d(filters[-1], 2, 3, padding=1))
 
-    def forward(self, input: Tensor) -> Tensor:
-        device = input.device.type
-        if not torch.is_autocast_enabled(device):
-            return super().forward(input)
-        *layers, last = self.children()
-        for layer in layers:
-            input = layer(input)
-        with torch.autocast(device, enabled=False):  # half precision would round places by whole pixels
-            return last(input.float())
-
 
 class _FlowNet(nn.Module):
     """Estimate the flow level by level."""
@@ -140,11 +130,11 @@ class _FlowNet(nn.Module):
             # The public network stops gradients here: the warps of a level train at that level.
             warped = self._sample(garment, before.detach())
         alike = F.leaky_relu(self.correlate(warped, person), LEAKY_SLOPE)
-        grids = offsets_to_grids(self.netMain[level](alike))
+        grids = offsets_to_grids(estimate_offsets(self.netMain[level], alike))
         if before is not None:
             grids = self._sample(before, grids)
         warped = self._sample(garment, grids)
-        refined = offsets_to_grids(self.netRefine[level](torch.cat([warped, person], 1)))
+        refined = offsets_to_grids(estimate_offsets(self.netRefine[level], torch.cat([warped, person], 1)))
         grids = self._sample(grids, refined)
         return F.interpolate(grids, scale_factor=2.0, mode="bilinear", align_corners=False)
 
@@ -219,7 +209,7 @@ class Pfafn(nn.Module):
 
         Pictures are (N, 3, H, W) in [-1, 1]; the edge (N, 1, H, W) is above 0.5 where the garment is.
         """
-        edge = (edge > EDGE_THRESHOLD).to(clothes.dtype)
+        edge = cut_edge(edge)
         warped_clothes, flow = self.warp(person, clothes * edge)
         warped_edge = self.warp.sample(edge, flow, outside="zeros")
         return self.generator(person, warped_clothes, warped_edge)[0], warped_clothes, warped_edge
@@ -235,6 +225,7 @@ def build_pfafn_warp(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=WARP_PARTS,
+        without_truth=WARPS,
         notice=_find_notice("pfafn_warp", settings),
     )
 
@@ -253,6 +244,7 @@ def build_pfafn_gen(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=GENERATOR_PARTS,
+        without_truth=DRESSES,
     )
 
 
@@ -268,14 +260,10 @@ def build_pfafn(**settings: Any) -> Network:
         outputs=("tryon", "warped_clothes", "warped_edge"),
         multiple_of=config.multiple_of,
         config=asdict(config),
-        parts=_prefix("warp", WARP_PARTS) | _prefix("generator", GENERATOR_PARTS),
+        parts=prefix_parts("warp", WARP_PARTS) | prefix_parts("generator"),
         notice=_find_notice("pfafn", settings),
     )
 
 
 def _find_notice(name: str, settings: dict[str, Any]) -> str:
     return "" if "align_corners" in settings else ASSUMED.format(name)
-
-
-def _prefix(name: str, parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {part: tuple(f"{name}.{beginning}" for beginning in beginnings) for part, beginnings in parts.items()}

@@ -17,12 +17,17 @@ from .widths import PRUNED, narrow_network
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "InputSpec", "Network", "build_network"]
+__all__ = ["NETWORKS", "InputSpec", "Network", "build_network", "prefix_parts"]
 
 Picture = Literal[
     "person", "clothes", "edge", "pose", "agnostic", "densepose", "parse_agnostic", "parse",
     "layout", "painted_layout", "representation", "hole", "garments", "z",
 ]  # fmt: skip
+
+
+WARPS = "makes the warped garment alone"
+DRESSES = "is given the garment laid out in place of the warped one"
+"""What `Network.without_truth` says of more than one network."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Network:
     """A built network with what vtopt must know of it; the first output is the try-on picture.
 
     `parts` names what can be pruned by a ratio of its own: part -> the modules that it is made of, by their names.
+    Together they have every weight; those of a network inside another are named by `prefix_parts`.
     """
 
     module: nn.Module
@@ -62,6 +68,16 @@ class Network:
     """What is to be known of weights that do not say with which settings they were trained."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Pattern in the names of published weights -> what the network has in its place."""
+    without_truth: str = ""
+    """Why the truth of a pair does not show what the network's picture is to become; empty where it does."""
+
+
+def prefix_parts(name: str, parts: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the parts of a network that is the module `name` of another: all of it by that name, and NAME.PART."""
+    inner = {
+        f"{name}.{part}": tuple(f"{name}.{module}" for module in modules) for part, modules in (parts or {}).items()
+    }
+    return {name: (name,), **inner}
 
 
 _SDAFN_WIDTHS = (64, 128, 256, 256, 256)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from .pyramids import FeatureEncoder, RefinePyramid
 from .registry import InputSpec, Network
 from .settings import Count, Widths, make_config
-from .warping import DeformableAttentionWarp, compose_grids, offsets_to_grids
+from .warping import DeformableAttentionWarp, compose_grids, estimate_offsets, offsets_to_grids
 
 __all__ = ["Flows", "Sdafn", "SdafnConfig", "SdafnPlus", "build_sdafn", "build_sdafn_plus"]
 
@@ -77,11 +77,7 @@ class _FlowHead(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(x.device.type):
-            return self.layers(x)
-        x = self.layers[:-1](x)
-        with torch.autocast(x.device.type, enabled=False):  # half precision would round places by whole pixels
-            return self.layers[-1](x.float())
+        return estimate_offsets(self.layers, x)
 
 
 class _FlowNet(nn.Module):

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["DeformableAttentionWarp", "compose_grids", "offsets_to_grids", "sample_clamped", "sample_features"]
+__all__ = [
+    "DeformableAttentionWarp",
+    "compose_grids",
+    "estimate_offsets",
+    "offsets_to_grids",
+    "sample_clamped",
+    "sample_features",
+]
 
 
 def sample_features(
@@ -42,6 +49,22 @@ def sample_clamped(features: Tensor, grids: Tensor, heads: int, outside: str, al
     if heads > 1:
         points = points.reshape(-1, heads * grids.shape[2], grids.shape[3], 2)
     return F.grid_sample(features, points, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def estimate_offsets(head: nn.Module, features: Tensor) -> Tensor:
+    """Return what a head makes of features (N, C, H, W): offsets, and what it makes beside them.
+
+    A head is one layer, or several in a Sequential. Under autocast the last is run in float32 all the same, as half
+    precision would round places by whole pixels.
+    """
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):
+        return head(features)
+    *layers, last = head if isinstance(head, nn.Sequential) else (head,)
+    for layer in layers:
+        features = layer(features)
+    with torch.autocast(device, enabled=False):
+        return last(features.float())
 
 
 def offsets_to_grids(offsets: Tensor) -> Tensor:

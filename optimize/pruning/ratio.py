@@ -87,7 +87,7 @@ def resolve_ratio(ratio: PruningRatio, network: Network) -> Mapping[str, float]:
         starts = network.parts.get(part, (part,))
         for start in starts:
             if not any(_lies_in(name, start) for name in names):
-                known = [*network.parts, *dict.fromkeys(name.partition(".")[0] for name in names)]
+                known = dict.fromkeys([*network.parts, *(name.partition(".")[0] for name in names)])
                 raise UsageError(f"prune: the network has no part '{part}'; it has {', '.join(known)}")
             if start in resolved:
                 raise UsageError(f"prune: '{start}' lies in part '{part}' and in another of --ratio; name it in one")

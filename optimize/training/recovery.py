@@ -20,7 +20,7 @@ from .batches import LEAST_DRAWN, PairDataset, Stage, feed_batch, hold_out, list
 from .devices import check_shares, start_accelerator
 from .losses import list_levels, measure_teacher_loss, measure_truth_loss
 from .student import FIRST_VALIDATION_SEED, Request, check_stages, identify_training, train_student
-from .targets import WITHOUT_TRUTH, make_targets
+from .targets import make_targets
 from .validation import make_validation
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def recover(
     `notices` gets a line of what the user should know. A student that was prepared for int8 has an `origin`, the
     network it is a copy of: by its weights a progress file is known, as calibration may end in other last bits.
 
-    Pictures that pairs have not are made of their others, as for any engine. A network of `WITHOUT_TRUTH` learns from
-    its teacher alone.
+    Pictures that pairs have not are made of their others, as for any engine. A network `without_truth` learns from its
+    teacher alone.
 
     Raises NetworkError when student and teacher take different inputs, InputError for pairs that lack a picture which
     feeds them, UsageError when there is nothing to learn from or a size does not fit, OutputError when `progress_file`
@@ -135,9 +135,9 @@ def recover(
 
 def plan_stages(student: Network, teacher: Network | None, request: Recovery) -> tuple[Stage, Stage]:
     """Return the coarse stage and the last; raises NetworkError and UsageError as `recover` does for what cannot be."""
-    if teacher is None and student.name in WITHOUT_TRUTH:
+    if teacher is None and student.without_truth:
         raise UsageError(
-            f"network '{student.name}' {WITHOUT_TRUTH[student.name]}, so the truth of pairs is not what its pictures "
+            f"network '{student.name}' {student.without_truth}, so the truth of pairs is not what its pictures "
             "are to be; pass --teacher ORIGINAL"
         )
     networks = (student, teacher) if teacher else (student,)
@@ -174,7 +174,7 @@ def _check_teacher(student: Network, teacher: Network | None) -> None:
 def _open_pairs(student: Network, teacher: Network | None, request: Recovery, size: Size) -> _Pairs:
     pictures = list_pictures(student)
     notices = []
-    if without := request.truth and WITHOUT_TRUTH.get(student.name):
+    if without := request.truth and student.without_truth:
         notices.append(f"'{student.name}' {without}: it learned from the teacher, and not from the truth")
     if request.pairs is None:
         validation = open_pairs(None, size, request.validation_count, seed=FIRST_VALIDATION_SEED)

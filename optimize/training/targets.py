@@ -12,23 +12,7 @@ if TYPE_CHECKING:
 
     from ..networks import Network
 
-__all__ = ["WITHOUT_TRUTH", "make_picture", "make_targets", "take_picture"]
-
-_WARPS = "makes the warped garment alone"
-_DRESSES = "is given the garment laid out in place of the warped one"
-_COMPLETES = "completes what the person wears"
-
-WITHOUT_TRUTH: Mapping[str, str] = {
-    "pfafn_warp": _WARPS,
-    "pfafn_warp_aligned": _WARPS,
-    "hrviton_tocg": _WARPS,
-    "pfafn_gen": _DRESSES,
-    "hrviton_gen": _DRESSES,
-    "completion": _COMPLETES,
-    "completion_shape": _COMPLETES,
-    "completion_texture": _COMPLETES,
-}
-"""Registered networks whose pictures the truth of a pair is not what they are to become, and why."""
+__all__ = ["make_picture", "make_targets", "take_picture"]
 
 
 def make_targets(network: Network, inputs: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 
-from ..registry import InputSpec, Network
+from ...data.derived import CODE_CHANNELS, GARMENT_CHANNELS
+from ..registry import InputSpec, Network, prefix_parts
 from ..settings import make_config
 from .modules import Discriminator, Widths
 from .stages import (
     CLASSES,
-    GARMENT_CHANNELS,
     PICTURE_CHANNELS,
     REPRESENTATION_CHANNELS,
     Completion,
@@ -33,6 +33,8 @@ __all__ = [
 SIZE = (256, 256)
 SMALLEST_LEVELS = 3
 
+PARTS = {name: (name,) for name in ("generator", "encoder", "compatibility")}
+
 
 @dataclass(frozen=True)
 class CompletionConfig(Widths):
@@ -42,12 +44,15 @@ class CompletionConfig(Widths):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sampling not in get_args(Sampling):
-            raise ValueError(f"sampling is '{self.sampling}'; choose one of {', '.join(get_args(Sampling))}")
         if self.levels < SMALLEST_LEVELS or not 1 <= self.scales <= self.levels:
             raise ValueError(
                 f"levels {self.levels} and scales {self.scales} cannot be built; levels begin at {SMALLEST_LEVELS}, "
                 "scales go from 1 to levels"
+            )
+        if self.sampling == "explicit" and self.code != CODE_CHANNELS:
+            raise ValueError(
+                f"code is {self.code}, and the picture z that sampling explicit reads has {CODE_CHANNELS} channels; "
+                "choose another sampling, or that code"
             )
 
 
@@ -77,7 +82,7 @@ def build_completion(**settings: Any) -> Network:
     config = make_config(CompletionConfig, settings)
     stages = (ShapeStage(config, config.sampling, config.seed), TextureStage(config, config.sampling, config.seed))
     inputs = (_PERSON, _LAYOUT, _REPRESENTATION, _HOLE, _GARMENTS)
-    parts = {"shape": ("shape",), "texture": ("texture",)}
+    parts = prefix_parts("shape", PARTS) | prefix_parts("texture", PARTS)
     return _describe(Completion(*stages), inputs, ("tryon", "completed_layout"), config, parts)
 
 
@@ -92,11 +97,10 @@ def _describe(
     inputs: tuple[InputSpec, ...],
     outputs: tuple[str, ...],
     config: CompletionConfig,
-    parts: Mapping[str, tuple[str, ...]] | None = None,
+    parts: Mapping[str, tuple[str, ...]] = PARTS,
 ) -> Network:
-    stage = {name: (name,) for name in ("generator", "encoder", "compatibility")}
     further = {
-        "explicit": (InputSpec("z", config.code),),
+        "explicit": (InputSpec("z", CODE_CHANNELS),),
         "garment": (InputSpec("clothes"),),
     }
     return Network(
@@ -106,5 +110,6 @@ def _describe(
         size=SIZE,
         multiple_of=2**config.levels,
         config=asdict(config),
-        parts=stage if parts is None else parts,
+        parts=parts,
+        without_truth="completes what the person wears",
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...data.derived import CODE_CHANNELS
 from ..settings import Count
 from .blocks import LEAKY_SLOPE, Attention, Block, FirstBlock, GrowingBlock, make_conv, make_head
 
@@ -32,7 +33,7 @@ class Widths:
     most: Count = 128
     levels: Count = 5
     """How often height and width are halved; at least 3."""
-    code: Count = 8
+    code: Count = CODE_CHANNELS
     scales: Count = 4
     """At how many sizes the generator makes its output, each twice the one before."""
 

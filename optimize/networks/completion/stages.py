@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...data.derived import GARMENT_CHANNELS
 from .modules import Code, Generator, VariationalEncoder, Widths
 
 __all__ = [
     "CLASSES",
-    "GARMENT_CHANNELS",
     "REPRESENTATION_CHANNELS",
     "Completion",
     "Sampling",
@@ -33,9 +33,6 @@ PALETTE = ((0, 0, 0), (255, 128, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255), (2
 
 REPRESENTATION_CHANNELS = 19
 """A map for each of 18 joints, and the silhouette."""
-
-GARMENT_CHANNELS = 12
-"""The other garments of the outfit: four pictures, black where there is none."""
 
 PICTURE_CHANNELS = 3
 

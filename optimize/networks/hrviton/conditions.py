@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import InputSpec, Network
+from ..registry import WARPS, InputSpec, Network
 from ..settings import Count, make_config
-from ..warping import offsets_to_grids, sample_features
+from ..warping import estimate_offsets, offsets_to_grids, sample_features
 
 __all__ = ["ConditionConfig", "ConditionGenerator", "Conditions", "build_hrviton_tocg", "resize_flow", "warp_by_flow"]
 
@@ -124,13 +124,13 @@ class ConditionGenerator(nn.Module):
         """Return the conditions; the inputs are those of `forward`."""
         garments, persons = _encode(self.ClothEncoder, garment), _encode(self.PoseEncoder, person)
         pyramid = garments[0]
-        flow = _estimate_flow(self.flow_conv[0], torch.cat([pyramid, persons[0]], 1))
+        flow = estimate_offsets(self.flow_conv[0], torch.cat([pyramid, persons[0]], 1))
         decoded = self.SegDecoder[0](self.conv(persons[0]))
         for level in range(1, len(garments)):
             pyramid = _double(pyramid) + self.conv1[-level](garments[level])
             warped = warp_by_flow(pyramid, flow)
             joined = torch.cat([warped, self.bottleneck[level - 1](decoded)], 1)
-            flow = _double(flow) + _estimate_flow(self.flow_conv[level], joined)
+            flow = _double(flow) + estimate_offsets(self.flow_conv[level], joined)
             decoded = self.SegDecoder[level](torch.cat([decoded, persons[level], warped], 1))
         warped = warp_by_flow(garment, flow)
         return Conditions(warped, self.out_layer(torch.cat([decoded, person, warped], 1)), flow)
@@ -145,13 +145,6 @@ class ConditionGenerator(nn.Module):
         """
         garment, segmentation, flow = self.estimate(input1, input2)
         return garment[:, :-1], garment[:, -1:], segmentation, flow.permute(0, 2, 3, 1)
-
-
-def _estimate_flow(head: nn.Module, features: Tensor) -> Tensor:
-    if not torch.is_autocast_enabled(features.device.type):
-        return head(features)
-    with torch.autocast(features.device.type, enabled=False):  # half precision would round places by whole pixels
-        return head(features.float())
 
 
 def warp_by_flow(features: Tensor, flow: Tensor) -> Tensor:
@@ -184,4 +177,5 @@ def build_hrviton_tocg(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=PARTS,
+        without_truth=WARPS,
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import InputSpec, Network
+from ..registry import DRESSES, InputSpec, Network
 from ..settings import Count, Seed, Sides, make_config
 from .spade import LEAKY_SLOPE, SpadeBlock
 
@@ -24,10 +24,13 @@ __all__ = ["GeneratorConfig", "ImageGenerator", "build_hrviton_gen", "find_notic
 BLOCKS = {"head_0": 16, "G_middle_0": 16, "G_middle_1": 16, "up_0": 8, "up_1": 4, "up_2": 2, "up_3": 1, "up_4": 0.5}
 """Name of a block, coarsest first -> its channels in units of the width."""
 
+_COARSE = 3
+
 PARTS = {
-    "middle": ("head_0", "G_middle_0", "G_middle_1"),
-    "decoder": tuple(name for name in BLOCKS if name.startswith("up_")),
+    "middle": (*list(BLOCKS)[:_COARSE], *(f"conv_{level}" for level in range(_COARSE))),
+    "decoder": (*list(BLOCKS)[_COARSE:], *(f"conv_{level}" for level in range(_COARSE, len(BLOCKS))), "conv_img"),
 }
+"""What may be pruned by a ratio of its own; what sees the pictures at a size goes with the block of that size."""
 
 ALIASES = {r"\b(?:ace|alias)_(?=[01s]\b)": "norm_", r"\.Spade\b": ""}
 """Names that the normalisations had in weights of the authors' and in those of networks that theirs came from."""
@@ -105,6 +108,7 @@ def build_hrviton_gen(**settings: Any) -> Network:
         multiple_of=config.multiple_of,
         config=asdict(config),
         parts=PARTS,
+        without_truth=DRESSES,
         aliases=ALIASES,
         notice=find_notice(settings),
     )

@@ -6,7 +6,6 @@ Method: Lee et al., "High-Resolution Virtual Try-On with Misalignment and Occlus
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..registry import InputSpec, Network
+from ..edges import cut_edge
+from ..registry import InputSpec, Network, prefix_parts
 from ..settings import Count, Flag, Seed, Sides, make_config
 from . import conditions, generator
 from .between import blur, group_classes, mask_upper, remove_overlap
@@ -25,8 +25,6 @@ __all__ = ["CONDITION_SIZE", "HrViton", "PipelineConfig", "build_hrviton"]
 
 CONDITION_SIZE = (256, 192)
 """Height and width that the published condition generator was trained at."""
-
-MASK_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ class HrViton(nn.Module):
         (N, 13, H, W) says with 0 and 1 of which class a pixel of the agnostic person is. H and W must be divisible by
         128. Where the garment is not, its warped picture is white.
         """
-        # A cast from bool to float would stay float32 in a float16 graph, beside what is not.
-        edge = torch.where(edge > MASK_THRESHOLD, 1.0, 0.0)
+        edge = cut_edge(edge)
         garment = torch.cat([self._shrink(clothes, "bilinear"), self._shrink(edge, "nearest")], 1)
         person = torch.cat([self._shrink(parse_agnostic, "nearest"), self._shrink(densepose, "bilinear")], 1)
         found = self.conditions.estimate(garment, person)
@@ -118,9 +115,5 @@ def build_hrviton(**settings: Any) -> Network:
         config=asdict(config),
         notice=find_notice(settings),
         aliases=generator.ALIASES,
-        parts=_prefix("conditions", conditions.PARTS) | _prefix("generator", generator.PARTS),
+        parts=prefix_parts("conditions", conditions.PARTS) | prefix_parts("generator", generator.PARTS),
     )
-
-
-def _prefix(name: str, parts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    return {f"{name}.{part}": tuple(f"{name}.{start}" for start in starts) for part, starts in parts.items()}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vtopt.optimize.artifacts import Size
+from vtopt.optimize.data.pictures import PICTURES
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.export import MAX_RELATIVE_DIFFERENCE, make_example, trace_dynamo
 from vtopt.optimize.networks import Network, build_network
@@ -197,7 +198,7 @@ def test_sampling_leaves_the_state_dict_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sampling": "random"}, "choose one of mean, seeded"),
+        ({"sampling": "random"}, "sampling takes 'mean', 'seeded'"),
         ({"levels": 2}, "begin at 3"),
         ({"scales": 6}, "1 to levels"),
     ],
@@ -283,3 +284,15 @@ def test_folded_it_can_be_pruned_and_attention_keeps_its_channels() -> None:
     assert module.generator.attention.query.out_channels == 32 // 4
     assert module.generator.encoder.blocks[1].conv2.out_channels < 32
     assert _run(network, inputs)[0].shape == (1, 3, *SIZE)
+
+
+def test_a_code_that_z_does_not_have_is_refused() -> None:
+    with pytest.raises(NetworkError, match="code is 4, and the picture z that sampling explicit reads has 8 channels"):
+        build_network("completion", {**SMALL, "code": 4, "sampling": "explicit"})
+    assert build_network("completion", {**SMALL, "code": 4, "sampling": "seeded"}).config["code"] == 4
+
+
+def test_channels_of_pictures_are_those_that_pairs_have() -> None:
+    network = build_network("completion", {**SMALL, "sampling": "explicit"})
+    for spec in network.inputs:
+        assert spec.channels == PICTURES[spec.fed_by].channels, spec.name

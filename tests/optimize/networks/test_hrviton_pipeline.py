@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.networks import Network, build_network
-from vtopt.optimize.networks.hrviton import pipeline
+from vtopt.optimize.networks.edges import EDGE_THRESHOLD
 from vtopt.optimize.networks.hrviton.between import blur, group_classes, mask_upper, remove_overlap
 
 SMALL = {"conditions_width": 2, "generator_width": 2, "size": (128, 256), "condition_size": (32, 64)}
@@ -122,13 +122,6 @@ def test_it_is_built_again_from_its_configuration() -> None:
     assert build_network("hrviton", as_read).config == network.config
 
 
-def test_parts_begin_names_of_the_network() -> None:
-    network = _build()
-    names = list(network.module.state_dict())
-    for starts in network.parts.values():
-        assert all(any(name.startswith(f"{start}.") for name in names) for start in starts)
-
-
 def test_a_condition_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(NetworkError, match="no multiple of 32"):
         build_network("hrviton", SMALL | {"condition_size": (48, 64)})
@@ -139,5 +132,5 @@ def test_the_mask_is_cut_at_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
     given = _draw_inputs(network)
     with torch.no_grad():
         expected = network.module(*given.values())[0]
-        cut = {**given, "edge": (given["edge"] > pipeline.MASK_THRESHOLD).float()}
+        cut = {**given, "edge": (given["edge"] > EDGE_THRESHOLD).float()}
         assert torch.equal(network.module(*cut.values())[0], expected)

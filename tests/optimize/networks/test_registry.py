@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from small_registered import SMALL
 from torch import nn
 
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.networks import NETWORKS, InputSpec, Network, build_network
+from vtopt.optimize.networks.registry import prefix_parts
 
 OWN = """
 import torch
@@ -38,6 +41,8 @@ def index():
 SETTING = 3
 """
 
+_STAGE_PARTS = "{0}.generator {0}.encoder {0}.compatibility"
+
 
 @pytest.fixture
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
@@ -64,6 +69,66 @@ def test_every_registered_network_builds_in_evaluation_mode(name: str) -> None:
     assert not any(module.training for module in network.module.modules())
     assert all(side % network.multiple_of == 0 for side in network.size)
     assert len({*network.outputs}) == len(network.outputs) > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parts_cover_every_weight(name: str) -> None:
+    with torch.device("meta"):
+        network = build_network(name, SMALL[name][0])
+    starts = {f"{module}." for modules in network.parts.values() for module in modules}
+    weights = [weight for weight, _ in network.module.named_parameters()]
+    assert [weight for weight in weights if not any(weight.startswith(start) for start in starts)] == []
+    assert [start for start in starts if not any(weight.startswith(start) for weight in weights)] == []
+    wholes = [part for part in network.parts if "." not in part]
+    layers = {weight: [part for part in wholes if _has(network, part, weight)] for weight in weights}
+    assert all(len(parts) == 1 for parts in layers.values()), "a weight lies in one part"
+
+
+def _has(network: Network, part: str, weight: str) -> bool:
+    return any(weight.startswith(f"{module}.") for module in network.parts[part])
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("sdafn", ["encoder", "flows", "decoder"]),
+        ("pfafn_warp", ["encoder", "flows"]),
+        ("pfafn", ["warp", "warp.encoder", "warp.flows", "generator"]),
+        (
+            "hrviton",
+            [
+                *("conditions", "conditions.encoder", "conditions.flows", "conditions.decoder"),
+                *("generator", "generator.middle", "generator.decoder"),
+            ],
+        ),
+        (
+            "completion",
+            [part for stage in ("shape", "texture") for part in (stage, *_STAGE_PARTS.format(stage).split())],
+        ),
+    ],
+)
+def test_a_network_inside_another_has_parts_behind_its_name(name: str, parts: list[str]) -> None:
+    with torch.device("meta"):
+        assert [*build_network(name, SMALL[name][0]).parts] == parts
+
+
+def test_prefix_parts() -> None:
+    assert prefix_parts("warp", {"flows": ("net.a", "b")}) == {
+        "warp": ("warp",),
+        "warp.flows": ("warp.net.a", "warp.b"),
+    }
+    assert prefix_parts("warp") == {"warp": ("warp",)}
+
+
+def test_what_the_truth_of_pairs_does_not_show_says_why() -> None:
+    with torch.device("meta"):
+        said = {name: build_network(name, SMALL[name][0]).without_truth for name in NETWORKS}
+    warps = {"pfafn_warp", "pfafn_warp_aligned", "hrviton_tocg"}
+    dresses = {"pfafn_gen", "hrviton_gen"}
+    completes = {"completion", "completion_shape", "completion_texture"}
+    assert {name for name, why in said.items() if why} == warps | dresses | completes
+    for names in (warps, dresses, completes):
+        assert len({said[name] for name in names}) == 1
 
 
 def test_settings_override_the_registered_ones() -> None:

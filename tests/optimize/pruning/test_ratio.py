@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import typer
+from small_registered import build_small
 
 from vtopt.optimize.errors import UsageError
 from vtopt.optimize.pruning.ratio import PruningRatio, find_ratio, parse_count, parse_ratio, resolve_ratio
@@ -95,3 +96,16 @@ def test_resolve_ratio_takes_modules_that_lie_in_others(build) -> None:
     network = replace(build("unet"), parts={"decoder": ("up",), "start": ("up.0",)})
     resolved = resolve_ratio(parse_ratio("start=0.2,decoder=0.4"), network)
     assert (find_ratio("up.0.conv", resolved), find_ratio("up.1.conv", resolved)) == (0.2, 0.4)
+
+
+def test_parts_of_parts_and_whole_parts_have_ratios() -> None:
+    resolved = resolve_ratio(parse_ratio("warp=0.4,warp.flows=0.1,generator=0.25"), build_small("pfafn"))
+    assert resolved == {"warp": 0.4, "warp.aflow_net": 0.1, "generator": 0.25}
+    found = [find_ratio(layer, resolved) for layer in ("warp.image_FPN.smooth.0", "warp.aflow_net.netMain.0.0")]
+    assert found == [0.4, 0.1]
+
+
+def test_a_part_is_listed_once_where_it_is_not_known() -> None:
+    known = "warp, warp.encoder, warp.flows, generator"
+    with pytest.raises(UsageError, match=f"has no part 'encoder'; it has {known}$"):
+        resolve_ratio(parse_ratio("encoder=0.4"), build_small("pfafn"))

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_registered import build_small
 from small_sdafn import SMALL
 from torch import Tensor, nn
 
 from vtopt.optimize.errors import NetworkError
-from vtopt.optimize.networks import InputSpec, Network, build_network
+from vtopt.optimize.networks import InputSpec, Network, build_network, warping
+from vtopt.optimize.networks.warping import place_offsets
 from vtopt.optimize.training.targets import make_picture, make_targets
 
 
@@ -55,6 +57,27 @@ def test_places_stay_float32_under_mixed_precision() -> None:
         assert mixed[name].dtype == torch.float32
         pixels = (mixed[name] - exact[name]).abs().max() * 12 / 2
         assert pixels < 0.02  # bfloat16 itself has steps of 1/256 here, 0.02 pixels of a picture as small as this
+
+
+@pytest.mark.parametrize("name", ["sdafn_plus_tiny", "pfafn_warp", "hrviton_tocg"])
+@torch.no_grad()
+def test_offsets_are_float32_under_mixed_precision(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_small(name)
+    offsets: list[torch.dtype] = []
+    made: set[torch.dtype] = set()
+
+    def place(x: Tensor) -> Tensor:
+        offsets.append(x.dtype)
+        return place_offsets(x)
+
+    monkeypatch.setattr(warping, "place_offsets", place)
+    for layer in network.module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, output: made.add(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        make_targets(network, [torch.zeros(1, spec.channels, *network.size) for spec in network.inputs])
+    assert made == {torch.bfloat16, torch.float32}
+    assert set(offsets) == {torch.float32}
 
 
 class _Several(nn.Module):
