@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "CODE_CHANNELS",
@@ -16,6 +20,7 @@ __all__ = [
     "derive_edge",
     "derive_hole",
     "draw_code",
+    "find_edge",
     "join_representation",
     "paint_layout",
 ]
@@ -26,7 +31,10 @@ NEAR_WHITE = 0.9
 """A garment pixel with every channel above this, in [-1, 1], is background (242 of 255)."""
 
 CODE_CHANNELS = 8
+"""Of the code that fashion completion draws a garment from."""
+
 GARMENT_CHANNELS = 12
+"""The other garments of an outfit: four pictures, black where there is none."""
 
 MARGIN = 1 / 32
 """How far a hole reaches beyond what it hides, as a share of the height: its outline gives no shape away."""
@@ -40,6 +48,11 @@ def derive_edge(clothes: Array) -> Array:
     A stand-in for a missing edge file; a white garment loses its white parts.
     """
     return (clothes.min(axis=0, keepdims=True) <= NEAR_WHITE).astype(np.float32)
+
+
+def find_edge(clothes: Tensor) -> Tensor:
+    """Return what `derive_edge` does, of a tensor (..., 3, H, W) where it is: (..., 1, H, W) of 0 and 1."""
+    return (clothes.amin(-3, keepdim=True) <= NEAR_WHITE).to(clothes.dtype)
 
 
 def derive_hole(layout: Array) -> Array:

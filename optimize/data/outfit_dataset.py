@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch.utils.data import Dataset
 
+from .derived import find_edge
 from .drawn_dataset import DrawnDataset
 from .shuffling import shuffle_pairs
 
@@ -90,13 +91,6 @@ def choose_lesson(position: int, ends: tuple[int, int]) -> Lesson:
     return LESSONS[bisect_right(ends, position)]
 
 
-def find_garment(clothes: Tensor) -> Tensor:
-    """Return where a garment laid out on white (3, H, W) is: (1, H, W) of 0 and 1."""
-    from ...benchmarks.feeds import NEAR_WHITE
-
-    return (clothes.amin(0, keepdim=True) <= NEAR_WHITE).to(clothes.dtype)
-
-
 def find_hidden(person: Tensor, agnostic: Tensor) -> Tensor:
     """Return where the agnostic person hides the person, both (3, H, W): (1, H, W) of 0 and 1."""
     return ((person - agnostic).abs().amax(0, keepdim=True) > SEEN).to(person.dtype)
@@ -104,7 +98,7 @@ def find_hidden(person: Tensor, agnostic: Tensor) -> Tensor:
 
 def plain_garment(clothes: Tensor) -> Tensor:
     """Return a garment laid out on white (3, H, W) with all of it in its mean colour."""
-    garment = find_garment(clothes)
+    garment = find_edge(clothes)
     mean = (clothes * garment).sum((1, 2), keepdim=True) / garment.sum().clamp(min=1)
     return clothes + garment * (mean - clothes)
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..artifacts import Size
+from ..data.derived import find_edge
 from ..data.drawn_dataset import DrawnDataset
 from ..data.pictures import PICTURES, find_picture
 from ..data.shuffling import shuffle_pairs
@@ -148,19 +149,16 @@ def feed_batch(inputs: Sequence[InputSpec], batch: Mapping[str, Tensor]) -> list
     """Return a network's inputs (N, C, H, W) for a batch of pictures by name.
 
     Several pictures of one input are joined along the channels; what has fewer channels than its input is repeated.
-    Without an edge, the garment's is where it is not near-white. Raises NetworkError for an input that nothing in the
-    batch feeds.
+    Without an edge, which clothes that a lesson changed have not, the garment's is where it is not near-white. Raises
+    NetworkError for an input that nothing in the batch feeds.
     """
     return [_fit_picture(_join_pictures(spec, batch), spec) for spec in inputs]
 
 
 def _join_pictures(spec: InputSpec, batch: Mapping[str, Tensor]) -> Tensor:
-    from ...benchmarks.feeds import NEAR_WHITE
-
     names = spec.fed_by.split("+")
     if "edge" in names and "edge" not in batch:
-        edge = (batch["clothes"].amin(1, keepdim=True) <= NEAR_WHITE).to(batch["clothes"].dtype)
-        batch = {**batch, "edge": edge}
+        batch = {**batch, "edge": find_edge(batch["clothes"])}
     if missing := [name for name in names if name not in batch]:
         raise NetworkError(
             f"input '{spec.name}' is fed by '{spec.fed_by}', and the pairs have no {' and no '.join(missing)}; "

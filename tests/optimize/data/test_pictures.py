@@ -8,8 +8,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
-from vtopt.optimize.data.derived import MARGIN
+from vtopt.optimize.data.derived import MARGIN, NEAR_WHITE, derive_edge, find_edge
 from vtopt.optimize.data.drawing.scene import open_scene, show_agnostic, show_person_labels
 from vtopt.optimize.data.labels import Label
 from vtopt.optimize.data.pairs import Pair, open_pairs
@@ -182,3 +183,13 @@ def test_further_pictures_are_drawn_only_when_asked_for(monkeypatch: pytest.Monk
     assert not drawn
     find_picture(pair, "parse_agnostic")
     assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5)], ids=["a picture", "a batch"])
+def test_the_edge_of_tensors_is_that_of_arrays(shape: tuple[int, ...]) -> None:
+    whites = np.float32([NEAR_WHITE, np.nextafter(np.float32(NEAR_WHITE), np.float32(1)), -1, 1])
+    clothes = np.random.default_rng(0).choice(whites, shape, p=[0.3, 0.3, 0.1, 0.3])
+    found = find_edge(torch.from_numpy(clothes)).numpy()
+    expected = derive_edge(clothes) if len(shape) == 3 else np.stack([derive_edge(each) for each in clothes])
+    assert np.array_equal(found, expected) and found.dtype == expected.dtype
+    assert 0 < expected.mean() < 1
