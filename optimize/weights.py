@@ -111,7 +111,7 @@ def fit_weights(network: Network, weights: Mapping[str, Tensor], what: str) -> N
     Raises NetworkError that sums up every name that does not fit, and names the registered networks that the weights
     do fit. Names that the network knows as aliases, of published weights, are renamed.
     """
-    weights = rename_entries(weights, network.aliases)
+    weights = rename_entries(weights, network.aliases, what)
     expected = network.module.state_dict()
     if misfit := summarize_misfit(expected, weights):
         known = [name for name in find_networks(weights) if name != network.name]
