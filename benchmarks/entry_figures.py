@@ -18,8 +18,9 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
     """Return an entry's figures; those of speed are to the baseline, and absent without one.
 
     - median_ms, p90_ms, p99_ms and min_ms are of all runs, p90 and p99 by nearest rank; median_low_ms and
-      median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock without those in which the
-      system gave the CPUs to other processes (see `take_off_waiting`), which are the part `waiting` of the clock's;
+      median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock, those of one thread without
+      that in which the system gave its CPU to other processes (see `take_off_waiting`); `waiting` is the part of the
+      clock's time that a thread waited for a CPU, on average;
     - load_ms, first_ms and memory_mib are medians over the processes; memory is the most that was resident less what
       Python, the runtime and the inputs take;
     - speed is how many times faster than the baseline, speed_low and speed_high where 95 % of other such runs find
@@ -29,11 +30,12 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         return {}
     runs = sorted(time for sample in entry.samples for turn in _clean(sample, entry.threads) for time in turn)
     clock = sum(time for sample in entry.samples for turn in sample.rounds for time, _ in turn)
+    waited = sum(waited for sample in entry.samples for turn in sample.rounds for _, waited in turn)
     interval = estimate_median(take_rounds(entry))
     median = statistics.median(runs)
     figures = {
         "runs": len(runs),
-        "waiting": 1 - sum(runs) / clock,
+        "waiting": waited / (clock * entry.threads),
         "median_ms": median,
         "median_low_ms": min(interval.low, median),
         "median_high_ms": max(interval.high, median),

@@ -21,7 +21,7 @@ from .op_times import measure_op_times
 from .processes import Job, save_feeds
 from .report import UNCHANGED, compare_all
 from .results import FORMAT, Comparison, Entry, Measured, Results, Settings, read_results, write_results
-from .sampling import Plan, measure_block
+from .sampling import Plan, measure_block, require_cpus
 
 if TYPE_CHECKING:
     from ..optimize.data.pairs import Pair
@@ -42,11 +42,12 @@ def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *,
     `measure_block`); blocks of all threads and batches come in turns too, so that a model's processes lie far apart.
     An interrupted run leaves whole blocks, and the same call goes on from them.
 
-    Raises InputError for models that cannot be measured together, OutputError where `output` is there already and
-    complete, or from another call; nothing is lost then.
+    Raises InputError for models that cannot be measured together, UsageError for more threads than CPUs,
+    OutputError where `output` is there already and complete, or from another call; nothing is lost then.
     """
     if not models:
         raise UsageError("bench run: there are no models to measure; name at least one")
+    require_cpus(max(settings.threads))
     known = None if force or not output.exists() else read_results(output)
     if known:
         _require_same_call(known, models, settings, output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..optimize.errors import InputError, VtoptError
 
-__all__ = ["PeakMemory", "measure_peak_memory", "read_memory"]
+__all__ = ["PeakMemory", "import_runtime", "measure_peak_memory", "read_memory", "reset_peak"]
 
 RUNS = 3
 
@@ -73,19 +74,35 @@ class _Request(NamedTuple):
 
 def _measure_here(request: _Request) -> PeakMemory:
     """Run the model in this process and return its memory."""
-    from .host import need
     from .plain_warp import plain_warps
     from .runtimes import Settings, load_model
 
-    need(request.runtime)
+    import_runtime(request.runtime)
     with np.load(request.feeds) as archive:
         feeds = {name: archive[name] for name in archive.files}
     imported = read_memory("VmRSS")
+    reset_peak()
     with plain_warps() if request.plain else contextlib.nullcontext():
         loaded = load_model(Path(request.path), request.runtime, Settings(request.threads, request.network))
         for _ in range(RUNS):
             loaded.run(feeds)
     return PeakMemory(imported, read_memory("VmHWM"))
+
+
+def import_runtime(runtime: str) -> None:
+    """Import a runtime, and what else loading a model on it imports, so that neither counts as the model's."""
+    from .host import need
+
+    need(runtime.partition("-")[0])
+    if runtime == "torch":
+        for module in ("..optimize.weights", "..optimize.checkpoint", "safetensors.torch"):
+            importlib.import_module(module, __package__)
+
+
+def reset_peak() -> None:
+    """Let the most memory that was ever resident begin anew at what is now; where the system does not, it stays."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def read_memory(entry: str) -> float:

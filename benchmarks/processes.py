@@ -68,9 +68,13 @@ class Worker:
             network=job.network,
         )
 
-    def take_turn(self, runs: int, seconds: float) -> list[tuple[float, float]]:
-        """Run at least so often and so long; return each run's milliseconds, and those it waited for a CPU."""
-        return [(time, waited) for time, waited in self.ask("turn", runs=runs, seconds=seconds)["times_ms"]]
+    def take_turn(self, runs: int, seconds: float, *, settle: bool = True) -> list[tuple[float, float]]:
+        """Run at least so often and so long; return each run's milliseconds, and those it waited for a CPU.
+
+        With `settle` one run more goes first and does not count.
+        """
+        answer = self.ask("turn", runs=runs, seconds=seconds, settle=settle)
+        return [(time, waited) for time, waited in answer["times_ms"]]
 
     def _find_end(self) -> str:
         code = self.process.wait()

@@ -102,8 +102,8 @@ def _judge_machine(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if waiting < BUSY:
         return []
     return [
-        f"the machine was busy: models waited for a CPU up to {waiting:.0%} of the time, which is taken off; times of "
-        "several threads are then rough, so measure again when it is idle"
+        f"the machine was busy: models waited for a CPU up to {waiting:.0%} of the time, which is taken off the times "
+        "of one thread and not of several: measure those again when it is idle"
     ]
 
 

@@ -6,13 +6,17 @@ import math
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..optimize.errors import UsageError
 from .latency import PAUSE_SECONDS
 from .processes import Job, Worker, start_workers
 
-__all__ = ["Plan", "Sample", "choose_cpus", "measure_block", "take_off_waiting"]
+__all__ = ["Plan", "Sample", "choose_cpus", "list_cpus", "measure_block", "require_cpus", "take_off_waiting"]
 
 MAX_ROUNDS = 10
 """Of one process; more runs, or more seconds, make its turns longer."""
@@ -76,7 +80,8 @@ def measure_block(
     All are pinned to the same CPUs, others for the next `process`, and one at a time computes. The order turns by
     one from round to round. `advance` is called after each round.
 
-    Raises InputError when a model does not load or run, or its process is killed.
+    Raises InputError when a model does not load or run, or its process is killed, and UsageError for more threads than
+    CPUs.
     """
     cpus = [choose_cpus(job.threads, process) for job in jobs]
     with start_workers(jobs) as workers:
@@ -99,27 +104,59 @@ def measure_block(
 
 
 def choose_cpus(threads: int, process: int) -> tuple[int, ...]:
-    """Return a CPU for each thread among those this process may use, the next ones for the next process."""
+    """Return a CPU for each thread among those of `list_cpus`, the next ones for the next process.
+
+    Raises UsageError where there are fewer CPUs than threads.
+    """
+    require_cpus(threads)
     if not hasattr(os, "sched_getaffinity"):
         return ()
-    allowed = sorted(os.sched_getaffinity(0))
+    allowed = list_cpus()
     start = process * threads % len(allowed)
     return tuple(sorted((allowed[start:] + allowed[:start])[:threads]))
 
 
-def take_off_waiting(time_ms: float, waited_ms: float, threads: int) -> float:
-    """Return a run's time without that in which the system gave its CPUs to others.
+def require_cpus(threads: int) -> None:
+    """Raise UsageError where this process may use fewer CPUs than threads: those would wait for each other."""
+    count = len(list_cpus())
+    if threads > count:
+        raise UsageError(f"threads: {threads} are more than the {count} CPUs that this process may use; ask for fewer")
 
-    That is exact for one thread. Of several, each is taken to have waited its part: the least that the run lost.
+
+def list_cpus() -> list[int]:
+    """Return the CPUs that this process may use: one of each core first, then the others that share those cores."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [*range(os.cpu_count() or 1)]
+    met: Counter[str] = Counter()
+    places = []
+    for cpu in sorted(os.sched_getaffinity(0)):
+        core = _read_siblings(cpu)
+        places.append((met[core], cpu))
+        met[core] += 1
+    return [cpu for _, cpu in sorted(places)]
+
+
+def _read_siblings(cpu: int) -> str:
+    """Return the CPUs of this one's core as Linux lists them, or the CPU alone where it does not."""
+    with suppress(OSError):
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    return str(cpu)
+
+
+def take_off_waiting(time_ms: float, waited_ms: float, threads: int) -> float:
+    """Return a run's time without that in which the system gave its CPU to others: of one thread.
+
+    The time of several is left as the clock had it: they also wait for each other, and how much of the run that cost
+    is not known.
     """
-    return max(time_ms - waited_ms / threads, 0.0) or time_ms
+    return time_ms if threads > 1 else max(time_ms - waited_ms, 0.0) or time_ms
 
 
 def _warm_up(worker: Worker) -> tuple[int, bool]:
     """Run until steady or for `WARMUP_SECONDS`, at least twice; return the runs, and whether it was steady."""
     times: list[float] = []
     while True:
-        times += [take_off_waiting(*run, worker.job.threads) for run in worker.take_turn(1, 0)]
+        times += [take_off_waiting(*run, worker.job.threads) for run in worker.take_turn(1, 0, settle=False)]
         over = sum(times) >= WARMUP_SECONDS * 1e3
         window = min(WARMUP_WINDOW, len(times) // 2)
         if window == WARMUP_WINDOW or (over and window):

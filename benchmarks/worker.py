@@ -17,7 +17,7 @@ import numpy as np
 
 from ..optimize.errors import VtoptError
 
-__all__ = ["MAX_RUNS", "serve"]
+__all__ = ["MAX_RUNS", "limit_waiting", "serve"]
 
 MAX_RUNS = 10_000
 """A turn ends after so many runs, whatever time is left."""
@@ -43,21 +43,23 @@ class _Model:
 
     run: Callable[[Mapping[str, np.ndarray]], Any]
     feeds: Mapping[str, np.ndarray]
+    cpus: int
 
     def load(
         self, path: str, feeds: str, runtime: str, threads: int, cpus: list[int], network: str | None
     ) -> dict[str, float]:
         """Load the model on these CPUs and run it for the first time; times in milliseconds, memory in MiB."""
+        self.cpus = len(cpus)
         if cpus:
             os.sched_setaffinity(0, cpus)
-        from .host import need
-        from .peak_memory import read_memory
+        from .peak_memory import import_runtime, read_memory, reset_peak
         from .runtimes import Settings, load_model
 
-        need(runtime.partition("-")[0])
+        import_runtime(runtime)
         with np.load(feeds) as archive:
             self.feeds = {name: archive[name] for name in archive.files}
         imported = read_memory("VmRSS")
+        reset_peak()
         begin = time.perf_counter_ns()
         self.run = load_model(Path(path), runtime, Settings(threads, network)).run
         loaded = time.perf_counter_ns()
@@ -67,16 +69,16 @@ class _Model:
         gc.disable()
         return {"imported_mib": imported, "load_ms": (loaded - begin) / 1e6, "first_ms": (first - loaded) / 1e6}
 
-    def turn(self, runs: int, seconds: float) -> dict[str, list[list[float]]]:
+    def turn(self, runs: int, seconds: float, settle: bool) -> dict[str, list[list[float]]]:
         """Run at least so often and so long; return milliseconds of each run, and of how long it waited for a CPU.
 
-        Where that is more than one run, the first, which finds the caches as another model left them, is left out.
+        With `settle` one run more goes first and does not count: it finds the caches as another model left them.
         """
+        times: list[list[float]] = []
+        if settle:
+            self.run(self.feeds)
         with _open_tasks() as tasks:
-            times = [self._time_run(tasks)]
-            if runs > 1 or times[0][0] < seconds * 1e3:
-                times.clear()
-            while (len(times) < runs or sum(time for time, _ in times) < seconds * 1e3) and len(times) < MAX_RUNS:
+            while len(times) < MAX_RUNS and (len(times) < runs or sum(time for time, _ in times) < seconds * 1e3):
                 times.append(self._time_run(tasks))
         return {"times_ms": times}
 
@@ -87,11 +89,21 @@ class _Model:
         return {"peak_mib": read_memory("VmHWM")}
 
     def _time_run(self, tasks: Sequence[int]) -> list[float]:
-        begin = time.perf_counter_ns()
+        begin, ran = time.perf_counter_ns(), time.process_time_ns()
         waited = _read_waiting(tasks)  # between the clock's readings, as the process may be interrupted here too
         self.run(self.feeds)
         waited = _read_waiting(tasks) - waited
-        return [(time.perf_counter_ns() - begin) / 1e6, waited / 1e6]
+        taken, ran = time.perf_counter_ns() - begin, time.process_time_ns() - ran
+        return [taken / 1e6, limit_waiting(waited, taken, ran, self.cpus) / 1e6]
+
+
+def limit_waiting(waited: int, taken: int, ran: int, cpus: int) -> int:
+    """Return how long threads waited without what they waited for each other, at most: of a run on so many CPUs.
+
+    While a thread of this process has a CPU no other process has it, so others had what the run took of all its CPUs
+    less the time that its threads ran. 0 CPUs are any, of which nothing is known.
+    """
+    return min(waited, max(cpus * taken - ran, 0)) if cpus else waited
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from bench_results import SETTINGS, make_entry
 from typer.testing import CliRunner
 
 from vtopt.benchmarks import measure_run as module
+from vtopt.benchmarks import sampling
 from vtopt.benchmarks.measure_run import measure_run
 from vtopt.benchmarks.processes import Job
 from vtopt.benchmarks.results import Settings, read_results
@@ -81,8 +82,9 @@ def test_a_run_keeps_times_costs_and_pictures(models: dict[str, Path], blocks: B
 
 
 def test_threads_come_in_turns_so_that_processes_lie_apart(
-    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sampling, "list_cpus", lambda: [0, 1])
     measure_run(models, tmp_path / "r.json", replace(SMALL, threads=(1, 2), processes=2))
     assert [asked[:2] for asked in blocks.asked] == [(0, 1), (0, 2), (1, 1), (1, 2)]
 
@@ -152,6 +154,15 @@ def test_models_of_unknown_inputs_are_timed_and_not_compared(blocks: Blocks, tmp
     results = measure_run(models, tmp_path / "r.json", SMALL)
     assert results.quality == ()
     assert results.notices[0].startswith("pictures are not compared: the models ran on noise")
+
+
+def test_more_threads_than_cpus_are_refused_before_anything_is_measured(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "list_cpus", lambda: [0, 1])
+    with pytest.raises(UsageError, match="threads: 3 are more than the 2 CPUs"):
+        measure_run(models, tmp_path / "r.json", replace(SMALL, threads=(1, 3)))
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_no_models_is_a_usage_error(tmp_path: Path) -> None:

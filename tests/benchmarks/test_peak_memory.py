@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,36 @@ def test_measure_peak_memory_of_a_network_in_torch(small_checkpoint: Path) -> No
     feeds = {name: np.zeros((1, 3, 64, 48), np.float32) for name in ("person", "clothes")}
     memory = measure_peak_memory(small_checkpoint, feeds, runtime="torch", threads=1, plain=True)
     assert memory.peak_mib > memory.imported_mib > 50
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak cannot be set back on this system")
+def test_what_was_let_go_before_the_model_is_not_its_peak() -> None:
+    code = """
+import numpy as np
+from vtopt.benchmarks.peak_memory import read_memory, reset_peak
+held = np.ones((200, 2**20), np.uint8)
+del held
+before = read_memory("VmHWM")
+reset_peak()
+print(before - read_memory("VmHWM"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 150
+
+
+def test_loading_imports_little_that_is_not_imported_before(small_checkpoint: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from vtopt.benchmarks.peak_memory import import_runtime
+from vtopt.benchmarks.runtimes import Settings, load_model
+import_runtime("torch")
+before = set(sys.modules)
+load_model(Path({str(small_checkpoint)!r}), "torch", Settings(1, None))
+print(*(name for name in set(sys.modules) - before if name.startswith("vtopt.optimize") and "networks" not in name))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_measure_peak_memory_says_in_a_line_why_a_file_does_not_load(tmp_path: Path) -> None:

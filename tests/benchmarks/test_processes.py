@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from vtopt.benchmarks import worker as worker_module
 from vtopt.benchmarks.processes import Job, save_feeds, start_worker
 from vtopt.benchmarks.sampling import Plan, choose_cpus, measure_block
 from vtopt.optimize.errors import InputError
@@ -33,10 +34,22 @@ def test_a_worker_loads_runs_and_tells(job: Job) -> None:
         assert 20 < loaded["imported_mib"] < worker.ask("memory")["peak_mib"]
         assert len(worker.take_turn(7, 0)) == 7
         assert sum(time for time, _ in worker.take_turn(1, 0.01)) >= 10
+        assert [len(worker.take_turn(1, 0, settle=settle)) for settle in (True, False)] == [1, 1]
         if cpus:
             assert os.sched_getaffinity(worker.process.pid) == set(cpus)
             assert os.getpid() != worker.process.pid
     assert worker.process.poll() is not None
+
+
+@pytest.mark.parametrize(("settle", "runs"), [pytest.param(True, 3, id="a turn"), pytest.param(False, 2, id="warm-up")])
+def test_the_first_run_of_every_turn_does_not_count(settle: bool, runs: int) -> None:
+    model, made = worker_module._Model(), []
+    model.run, model.feeds, model.cpus = made.append, {}, 0
+    assert len(model.turn(2, 0.0, settle)["times_ms"]) == 2
+    assert len(made) == runs
+    made.clear()
+    assert len(model.turn(1, 0.0, settle)["times_ms"]) == 1
+    assert len(made) == runs - 1
 
 
 def test_a_model_that_does_not_load_is_a_sentence(job: Job, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_figures_are_of_times_without_waiting() -> None:
-    figures = make_figures(make_entry("a", 10.0, threads=2), None)
+    figures = make_figures(make_entry("a", 10.0), None)
     assert figures["runs"] == 6
     assert [figures[name] for name in ("median_ms", "min_ms", "p90_ms", "p99_ms")] == pytest.approx(
         [10, 9.9, 10.2, 10.2]
@@ -92,6 +92,12 @@ def test_figures_are_of_times_without_waiting() -> None:
     assert (figures["load_ms"], figures["first_ms"], figures["memory_mib"]) == (100.0, 50.0, 20.0)
     assert figures["median_low_ms"] <= figures["median_ms"] <= figures["median_high_ms"]
     assert "speed" not in figures
+
+
+def test_figures_of_several_threads_are_those_of_the_clock_and_waiting_is_told() -> None:
+    figures = make_figures(make_entry("a", 10.0, threads=2), None)
+    assert figures["median_ms"] == pytest.approx(11)
+    assert figures["waiting"] == pytest.approx(0.1 / 1.1)
 
 
 def test_an_entry_that_was_not_measured_has_no_figures() -> None:

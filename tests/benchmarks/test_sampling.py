@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from vtopt.benchmarks import sampling
 from vtopt.benchmarks.processes import Job
 from vtopt.benchmarks.sampling import Plan, choose_cpus, measure_block, take_off_waiting
+from vtopt.benchmarks.worker import limit_waiting
+from vtopt.optimize.errors import UsageError
 
 
 class FakeWorker:
@@ -23,8 +26,8 @@ class FakeWorker:
         self.calls.append(("load", self.job.path.name))
         return {"load_ms": 1.0, "first_ms": 2.0, "imported_mib": 3.0}
 
-    def take_turn(self, runs: int, seconds: float) -> list[tuple[float, float]]:
-        if (runs, seconds) == (1, 0) and self.warmup:
+    def take_turn(self, runs: int, seconds: float, *, settle: bool = True) -> list[tuple[float, float]]:
+        if not settle:
             return [(self.warmup.pop(0), 0.0)]
         self.calls.append((self.job.path.name, runs, seconds))
         return [(5.0, 1.0)] * runs
@@ -112,10 +115,32 @@ def test_each_process_gets_the_next_cpus(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 5, 7})
     assert [choose_cpus(1, process) for process in range(5)] == [(1,), (3,), (5,), (7,), (1,)]
     assert [choose_cpus(3, process) for process in range(2)] == [(1, 3, 5), (1, 3, 7)]
-    assert choose_cpus(9, 1) == (1, 3, 5, 7)
 
 
-def test_waiting_is_taken_off_once_for_all_threads() -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_more_threads_than_cpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(UsageError, match=re.escape("threads: 4 are more than the 2 CPUs that this process may use")):
+        choose_cpus(4, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_threads_get_cores_of_their_own_before_they_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5})
+    monkeypatch.setattr(sampling, "_read_siblings", lambda cpu: f"{cpu - cpu % 2}-{cpu - cpu % 2 + 1}")
+    assert sampling.list_cpus() == [0, 2, 4, 1, 3, 5]
+    assert [choose_cpus(2, process) for process in range(3)] == [(0, 2), (1, 4), (3, 5)]
+
+
+def test_waiting_is_taken_off_one_thread_and_no_more() -> None:
     assert take_off_waiting(10.0, 4.0, 1) == 6.0
-    assert take_off_waiting(10.0, 4.0, 2) == 8.0
     assert take_off_waiting(10.0, 0.0, 1) == 10.0
+    assert take_off_waiting(10.0, 4.0, 2) == 10.0
+
+
+def test_threads_that_wait_for_each_other_do_not_wait_for_others() -> None:
+    assert limit_waiting(8, taken=10, ran=10, cpus=1) == 0
+    assert limit_waiting(8, taken=10, ran=4, cpus=1) == 6
+    assert limit_waiting(8, taken=10, ran=4, cpus=2) == 8
+    assert limit_waiting(8, taken=10, ran=11, cpus=1) == 0
+    assert limit_waiting(8, taken=10, ran=10, cpus=0) == 8
