@@ -9,6 +9,7 @@ from typing import Any
 
 from .intervals import Estimate, estimate_median, estimate_ratio
 from .results import Entry
+from .runtimes import GPU_RUNTIMES
 from .sampling import Sample, take_off_waiting
 
 __all__ = ["estimate_speed", "make_figures", "take_rounds"]
@@ -22,7 +23,7 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
       that in which the system gave its CPU to other processes (see `take_off_waiting`); `waiting` is the part of the
       clock's time that a thread waited for a CPU, on average;
     - load_ms, first_ms and memory_mib are medians over the processes; memory is the most that was resident less what
-      Python, the runtime and the inputs take;
+      Python, the runtime and the inputs take; None on a GPU, which has memory of its own;
     - speed is how many times faster than the baseline, speed_low and speed_high where 95 % of other such runs find
       it, and within_noise whether that interval holds 1.
     """
@@ -44,7 +45,9 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         "min_ms": runs[0],
         "load_ms": statistics.median(sample.load_ms for sample in entry.samples),
         "first_ms": statistics.median(sample.first_ms for sample in entry.samples),
-        "memory_mib": statistics.median(sample.peak_mib - sample.imported_mib for sample in entry.samples),
+        "memory_mib": statistics.median(sample.peak_mib - sample.imported_mib for sample in entry.samples)
+        if entry.runtime not in GPU_RUNTIMES
+        else None,
         "steady": all(sample.steady for sample in entry.samples),
     }
     if baseline is None:

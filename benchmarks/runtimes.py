@@ -139,10 +139,18 @@ def make_session_options(threads: int, *, precise: bool = False) -> onnxruntime.
 
 
 def _load_onnxruntime(path: Path, settings: Settings, provider: str = CPU_PROVIDER) -> Loaded:
-    """Load ONNX into a provider of onnxruntime (see `make_session_options`); what it lacks runs on the CPU."""
+    """Load ONNX into a provider of onnxruntime (see `make_session_options`); operations that it lacks run on the CPU.
+
+    Raises InputError where onnxruntime could not start the provider: it then runs all of the model on the CPU.
+    """
     ort = need("onnxruntime")
     options = make_session_options(settings.threads, precise=settings.precise)
     session = ort.InferenceSession(str(path), options, providers=list(dict.fromkeys([provider, CPU_PROVIDER])))
+    if provider not in session.get_providers()[:1]:
+        raise InputError(
+            f"{path}: onnxruntime could not start {provider}, and would run all of it on the CPU; install the driver "
+            "and libraries that it needs, or choose another --runtime"
+        )
     types = {node.name: np.dtype(_ONNX_TYPES.get(node.type, "float32")) for node in session.get_inputs()}
     outputs = tuple(node.name for node in session.get_outputs())
 

@@ -100,6 +100,10 @@ def test_figures_of_several_threads_are_those_of_the_clock_and_waiting_is_told()
     assert figures["waiting"] == pytest.approx(0.1 / 1.1)
 
 
+def test_memory_on_a_gpu_is_not_told() -> None:
+    assert make_figures(make_entry("a", 10.0, "onnxruntime-cuda"), None)["memory_mib"] is None
+
+
 def test_an_entry_that_was_not_measured_has_no_figures() -> None:
     assert make_figures(make_entry("a", 10.0, luck=()), None) == {}
 
