@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..optimize.errors import InputError
 from .entry_figures import estimate_speed, take_rounds
-from .intervals import Estimate, compare_estimates, estimate_median
-from .results import Entry, Model, Results, pick_baseline
+from .intervals import Estimate, compare_estimates, estimate_median, find_real
+from .results import Key, Model, Results
 from .tables import Format, format_table
 
 __all__ = ["COLUMNS", "Change", "Changes", "compare_results", "format_changes"]
@@ -24,6 +24,7 @@ EQUAL_DB = 80.0
 """Pictures this close are equal; above it PSNR tells rounding."""
 
 WORSE, BETTER, SAME = "worse", "better", "same"
+UNJUDGED, NOISE = "not judged", "within the noise"
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
     """Compare models by name, runtime, threads and batch.
 
     Speed is compared as the ratio to the baseline, by default the first model that both files have, of the same
-    file: the machine may be busier on another day. The baseline itself has no such ratio; where it is all there is,
-    its time is compared. Between different machines speed is shown and not judged.
+    file: the machine may be busier on another day. All such ratios are judged together (see `find_real`). The baseline
+    itself has none: its time is shown and not judged. Between different machines no speed is judged. Pictures are
+    compared where the pairs are the same, and with those of the first model where its file is. What only one file
+    has is noticed.
 
     Raises InputError where the files have no model in common, or not the baseline.
     """
@@ -79,15 +82,43 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
     notices = [f"the machines differ ({'; '.join(differing)}): speed is shown, not judged"] if differing else []
     files = {"old": old, "new": new}
     notices += [f"the {name} file is of an interrupted run" for name, each in files.items() if not each.complete]
-    missing = [model.name for each in (old, new) for model in each.models if model.name not in shared]
-    if missing:
+    if missing := _list_missing(old, new, shared):
         notices.append(f"in one file only: {', '.join(missing)}")
+    speeds = _judge_speeds(list(_compare_speed(old, new, baseline)), judged=not differing)
     changes = [
         *(change for name in shared for change in _compare_files(old.find_model(name), new.find_model(name))),
-        *_compare_speed(old, new, baseline, judged=not differing),
+        *speeds,
         *_compare_quality(old, new),
     ]
+    notices += [*_judge_baseline(speeds, baseline), *_judge_pictures(old, new)]
     return Changes(tuple(changes), tuple(notices))
+
+
+def _list_missing(old: Results, new: Results, shared: Sequence[str]) -> list[str]:
+    """Name the models that one file has alone, and of shared models the figures."""
+    before, after = (dict(_name_figures(each)) for each in (old, new))
+    alone = {name: model for name, model in (before | after).items() if (name in before) != (name in after)}
+    models = [model.name for each in (old, new) for model in each.models if model.name not in shared]
+    return models + [name for name, model in alone.items() if model in shared]
+
+
+def _name_figures(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield a name for what was measured, and the model that it is of."""
+    for model in results.models:
+        if model.macs is not None:
+            yield f"multiply-adds of {model.name}", model.name
+    for entry in results.entries:
+        if entry.samples:
+            yield f"times of {_name_entry(entry.key)}", entry.model
+    for found in results.quality:
+        yield f"pictures of {found.model} on {found.runtime}", found.model
+        if found.to_truth:
+            yield f"truth of {found.model} on {found.runtime}", found.model
+
+
+def _name_entry(key: Key) -> str:
+    model, runtime, threads, batch = key
+    return f"{model} on {runtime}, threads {threads}, batch {batch}"
 
 
 def _list_models(results: Results) -> str:
@@ -119,42 +150,72 @@ def _sure(ratio: float) -> Estimate:
     return Estimate(ratio, ratio, ratio, 0.0, 1.0)
 
 
-def _compare_speed(old: Results, new: Results, baseline: str, *, judged: bool) -> Iterator[Change]:
-    measured = [[entry for entry in each.entries if entry.samples] for each in (old, new)]
-    after = {entry.key: entry for entry in measured[1]}
-    pairs = [(entry, after[entry.key]) for entry in measured[0] if entry.key in after]
-    for before, now in pairs:
-        there, here = (pick_baseline(*each, baseline) for each in zip(measured, (before, now), strict=True))
-        if there is None or here is None or there.key != here.key:
+def _compare_speed(old: Results, new: Results, baseline: str) -> Iterator[Change]:
+    before, after = ({entry.key: entry for entry in each.entries if entry.samples} for each in (old, new))
+    for key in (key for key in before if key in after):
+        same = [other for other in before if other in after and (other[0], *other[2:]) == (baseline, *key[2:])]
+        if not same:
             continue
-        if before.key == there.key:
-            times = [estimate_median(take_rounds(entry)) for entry in (before, now)]
-            yield _judge_ratio(before, "median ms", *times, up_is_worse=True, judged=judged and len(pairs) == 1)
+        if key == same[0]:
+            what = "median ms"
+            old_value, new_value = (estimate_median(take_rounds(each[key])) for each in (before, after))
         else:
-            speeds = estimate_speed(before, there), estimate_speed(now, here)
-            yield _judge_ratio(before, f"speed x {baseline}", *speeds, up_is_worse=False, judged=judged)
+            what = f"speed x {baseline}"
+            old_value, new_value = (estimate_speed(each[key], each[same[0]]) for each in (before, after))
+        ratio = compare_estimates(old_value, new_value)
+        yield Change(*key, what, old_value.value, new_value.value, ratio, UNJUDGED)
 
 
-def _judge_ratio(entry: Entry, what: str, old: Estimate, new: Estimate, *, up_is_worse: bool, judged: bool) -> Change:
-    ratio = compare_estimates(old, new)
-    if not judged:
-        verdict = "not judged"
-    elif ratio.holds(1.0):
-        verdict = "within the noise"
-    else:
-        verdict = WORSE if (ratio.value > 1) == up_is_worse else BETTER
-    return Change(*entry.key, what, old.value, new.value, ratio, verdict)
+def _judge_speeds(changes: Sequence[Change], *, judged: bool) -> list[Change]:
+    """Give the ratios to the baseline their verdicts, all together."""
+    ratios = [change.ratio for change in changes if judged and change.ratio and change.what != "median ms"]
+    real = iter(find_real(ratios))
+    return [
+        change
+        if not judged or change.ratio is None or change.what == "median ms"
+        else replace(change, verdict=(BETTER if change.ratio.value > 1 else WORSE) if next(real) else NOISE)
+        for change in changes
+    ]
+
+
+def _judge_baseline(speeds: Sequence[Change], baseline: str) -> list[str]:
+    """Say where no time is judged, and where all ratios moved alike, which the baseline alone explains."""
+    if speeds and all(change.what == "median ms" for change in speeds):
+        return [f"{baseline} has no other model to be compared with: its time is shown, not judged"]
+    verdicts = [change.verdict for change in speeds if change.what != "median ms"]
+    if len(verdicts) < 2 or len(set(verdicts)) > 1 or verdicts[0] not in (WORSE, BETTER):
+        return []
+    moved = "faster" if verdicts[0] == WORSE else "slower"
+    return [f"all speeds moved alike: perhaps {baseline} itself became {moved}; compare with another --baseline"]
+
+
+def _judge_pictures(old: Results, new: Results) -> list[str]:
+    """Say why pictures are not compared, where they are not."""
+    if not old.quality and not new.quality:
+        return []
+    if _tell_pairs(old) != _tell_pairs(new):
+        return ["the pairs differ: pictures are not compared"]
+    if not _has_same_first(old, new):
+        return ["the first models differ: pictures are compared with the truth alone"]
+    return []
+
+
+def _has_same_first(old: Results, new: Results) -> bool:
+    first, other = old.models[0], new.models[0]
+    return (first.name, first.sha256) == (other.name, other.sha256)
 
 
 def _compare_quality(old: Results, new: Results) -> Iterator[Change]:
     """Compare PSNR to the first model, where that and the pairs are the same, and to the truth."""
-    same = old.models[0].name == new.models[0].name and _tell_pairs(old) == _tell_pairs(new)
-    for before in old.quality[1:] if same else ():
+    same = _has_same_first(old, new)
+    for number, before in enumerate(old.quality if _tell_pairs(old) == _tell_pairs(new) else ()):
         now = new.find_quality(before.model, before.runtime)
         if now is None:
             continue
-        scores = [("PSNR dB", before.to_first.psnr_median, now.to_first.psnr_median)]
-        scores.append(("worst dB", before.to_first.psnr_worst, now.to_first.psnr_worst))
+        scores = []
+        if same and number:
+            scores.append(("PSNR dB", before.to_first.psnr_median, now.to_first.psnr_median))
+            scores.append(("worst dB", before.to_first.psnr_worst, now.to_first.psnr_worst))
         if before.to_truth and now.to_truth:
             scores.append(("truth PSNR dB", before.to_truth.psnr_median, now.to_truth.psnr_median))
         for what, first, second in scores:
@@ -164,7 +225,10 @@ def _compare_quality(old: Results, new: Results) -> Iterator[Change]:
 
 
 def _tell_pairs(results: Results) -> tuple[Any, ...]:
-    return results.settings.pairs, results.settings.pair_count, results.conditions.get("size")
+    """Return what tells pairs apart: the hash of what they are made of; in files without one, what was asked for."""
+    told = results.conditions.get("pairs_sha256")
+    size = results.conditions.get("size")
+    return (told, size) if told else (results.settings.pairs, results.settings.pair_count, size)
 
 
 def format_changes(changes: Changes, fmt: Format = "md") -> str:

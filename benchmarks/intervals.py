@@ -15,7 +15,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["RUN_SPREAD", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio"]
+__all__ = ["RUN_SPREAD", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio", "find_real"]
+
+LEVEL = 0.05
+"""How often something is called a change that is none."""
 
 RUN_SPREAD = 0.015
 """What the logarithm of a ratio moves by from run to run (standard deviation) beyond what processes of one run show:
@@ -51,6 +54,14 @@ class Estimate:
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    @property
+    def chance(self) -> float:
+        """How likely chance alone takes the value at least so far from 1: the p-value of Student's t, two-sided."""
+        distance = abs(math.log(self.value))
+        if not distance or not math.isfinite(self.error):
+            return 1.0
+        return _find_tail(distance / self.error, max(1, int(self.freedom))) if self.error else 0.0
+
 
 def estimate_median(processes: Processes) -> Estimate:
     """Return the typical time of a round: the geometric mean of the processes' medians, with its 95 % interval."""
@@ -83,6 +94,34 @@ def compare_estimates(old: Estimate, new: Estimate) -> Estimate:
     else:
         freedom = old.freedom + new.freedom
     return _make_estimate(math.log(new.value / old.value), error, freedom)
+
+
+def find_real(changes: Sequence[Estimate]) -> list[bool]:
+    """Tell of each ratio whether it differs from 1 beyond the noise, so that all are right 19 times of 20.
+
+    Judged one by one, every twentieth would be wrong. Holm, "A simple sequentially rejective multiple test
+    procedure", 1979.
+    """
+    real = [False] * len(changes)
+    for place, index in enumerate(sorted(range(len(changes)), key=lambda index: changes[index].chance)):
+        if changes[index].chance * (len(changes) - place) > LEVEL:
+            break
+        real[index] = True
+    return real
+
+
+def _find_tail(t: float, freedom: int) -> float:
+    """Return how likely Student's t is at least so large, of either sign.
+
+    With t = sqrt(freedom) tan(a) its density is in proportion to cos(a)^(freedom - 1); the integral is by Simpson.
+    """
+    steps = 2000
+    begin = math.atan(t / math.sqrt(freedom))
+    width = (math.pi / 2 - begin) / steps
+    heights = [max(math.cos(begin + index * width), 0.0) ** (freedom - 1) for index in range(steps + 1)]
+    area = width / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2]))
+    whole = math.sqrt(math.pi) / 2 * math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2))
+    return min(area / whole, 1.0)
 
 
 def _take_units(processes: Processes) -> Processes:

@@ -81,13 +81,14 @@ def _prepare(
     models: Mapping[str, Path], settings: Settings, folder: Path, known: Results | None
 ) -> tuple[Results, Feeds]:
     """Return results without times, those of the interrupted run where there was one, and every model's inputs."""
-    from ..optimize.data.pairs import open_pairs
+    from ..optimize.data.pairs import hash_pairs, open_pairs
 
     engines, notices = open_engines(
         models, threads=max(settings.threads), network=settings.network, runtimes=settings.runtimes
     )
     size = find_size(engines)
-    pairs = open_pairs(Path(settings.pairs) if settings.pairs else None, size, settings.pair_count)
+    asked = Path(settings.pairs) if settings.pairs else None, size, settings.pair_count
+    pairs = open_pairs(*asked)
     feeds = {
         key: save_feeds(fed, folder / f"{number}.npz")
         for number, (key, fed) in enumerate(feed_engines(engines, pairs[0], settings.batches).items())
@@ -105,7 +106,12 @@ def _prepare(
         complete=False,
         settings=settings,
         machine=describe_machine(),
-        conditions={"size": "x".join(map(str, size)), "pairs": len(pairs), "begin": describe_load()},
+        conditions={
+            "size": "x".join(map(str, size)),
+            "pairs": len(pairs),
+            "pairs_sha256": hash_pairs(*asked),
+            "begin": describe_load(),
+        },
         models=tuple(costs),
         entries=tuple(
             Entry(name, runtime, threads, batch)

@@ -8,7 +8,14 @@ import statistics
 import numpy as np
 import pytest
 
-from vtopt.benchmarks.intervals import RUN_SPREAD, compare_estimates, estimate_median, estimate_ratio
+from vtopt.benchmarks.intervals import (
+    RUN_SPREAD,
+    Estimate,
+    compare_estimates,
+    estimate_median,
+    estimate_ratio,
+    find_real,
+)
 
 T_OF_TWO = 4.303  # Student's t for 95 % and 2 degrees of freedom
 
@@ -87,9 +94,22 @@ def test_equal_runs_differ_beyond_the_noise_once_in_20() -> None:
 
 def test_a_tenth_slower_is_beyond_the_noise() -> None:
     generator = np.random.default_rng(2)
-    found = compare_estimates(_draw_run(generator, 1.3), _draw_run(generator, 1.3 / 1.2))
-    assert found.high < 1
-    assert found.value == pytest.approx(1 / 1.2, rel=0.06)
+    pairs = [(_draw_run(generator, 1.3), _draw_run(generator, 1.3 / 1.1)) for _ in range(100)]
+    assert statistics.fmean(compare_estimates(*pair).high < 1 for pair in pairs) > 0.6
+
+
+@pytest.mark.parametrize(("freedom", "t"), [(1, 12.706), (2, 4.303), (7, 2.365), (30, 2.042)])
+def test_the_chance_is_that_of_students_t(freedom: int, t: float) -> None:
+    assert Estimate(math.exp(t * 0.1), 0.0, 9.0, 0.1, freedom).chance == pytest.approx(0.05, rel=1e-3)
+    assert Estimate(math.exp(-t * 0.1), 0.0, 9.0, 0.1, freedom).chance == pytest.approx(0.05, rel=1e-3)
+
+
+def test_many_changes_are_judged_together() -> None:
+    change = Estimate(math.exp(2.6 * 0.1), 0.0, 9.0, 0.1, 14)
+    same = Estimate(1.0, 0.9, 1.1, 0.1, 14)
+    assert find_real([change]) == [True]
+    assert find_real([same, change, same]) == [False, False, False]
+    assert find_real([change, change]) == [True, True]
 
 
 def test_estimates_without_an_error_are_compared_exactly() -> None:
