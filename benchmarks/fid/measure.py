@@ -25,7 +25,7 @@ from .resizing import RESIZES, Resize, resize_picture
 __all__ = ["PictureSetDistance", "format_distances", "measure_distances"]
 
 BATCH = 16
-FORMAT = 1
+FORMAT = 2
 """Of what is kept of a reference set; another number makes it anew."""
 
 Pictures = Iterable[NDArray[np.uint8]]

@@ -30,9 +30,9 @@ def resize_picture(picture: NDArray[np.uint8], side: int, resize: Resize) -> Pix
     """Return a uint8 picture (H, W, 3) as float32 (3, side, side), scaled about [-1, 1].
 
     "clean" is that of Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022
-    (https://arxiv.org/abs/2104.11222): bicubic, antialiased, every channel in float, neither rounded nor clipped,
-    scaled as (x - 128) / 128. "legacy" is that of the common FID scripts for PyTorch: bilinear between the four
-    nearest pixels, so that fine detail aliases, scaled as (x - 127.5) / 127.5.
+    (https://arxiv.org/abs/2104.11222), as clean-fid 0.1.35 has it: bicubic, antialiased, every channel in float, not
+    rounded, clipped to 0..255, scaled as (x - 128) / 128. "legacy" is that of the common FID scripts for PyTorch:
+    bilinear between the four nearest pixels, so that fine detail aliases, scaled as (x - 127.5) / 127.5.
     """
     form = RESIZES[resize]
     return (form.resize(picture, side) - np.float32(form.middle)) / np.float32(form.middle)
@@ -40,7 +40,8 @@ def resize_picture(picture: NDArray[np.uint8], side: int, resize: Resize) -> Pix
 
 def _resize_clean(picture: NDArray[np.uint8], side: int) -> Pixels:
     channels = (Image.fromarray(picture[:, :, index].astype(np.float32)) for index in range(3))
-    return np.stack([np.asarray(channel.resize((side, side), Image.Resampling.BICUBIC)) for channel in channels])
+    resized = [np.asarray(channel.resize((side, side), Image.Resampling.BICUBIC)) for channel in channels]
+    return np.stack(resized).clip(0, 255)
 
 
 def _resize_legacy(picture: NDArray[np.uint8], side: int) -> Pixels:
@@ -49,6 +50,6 @@ def _resize_legacy(picture: NDArray[np.uint8], side: int) -> Pixels:
 
 
 RESIZES: Mapping[str, ResizeForm] = {
-    "clean": ResizeForm("bicubic, antialiased", _resize_clean, 128.0),
+    "clean": ResizeForm("bicubic, antialiased, as clean-fid 0.1.35", _resize_clean, 128.0),
     "legacy": ResizeForm("bilinear, not antialiased", _resize_legacy, 127.5),
 }
