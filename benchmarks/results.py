@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -209,4 +210,15 @@ def read_results(path: Path) -> Results:
         raise InputError(f"{path}: is damaged: it has times of '{unknown}', which is not among its models; {again}")
     if not results.models:
         raise InputError(f"{path}: has no models; {again}")
+    if untimed := next((entry.model for entry in results.entries if not _has_times(entry)), None):
+        problem = f"a process of '{untimed}' has no times, or some that are not above 0"
+        raise InputError(f"{path}: is damaged: {problem}; {again}")
     return results
+
+
+def _has_times(entry: Entry) -> bool:
+    """Tell whether each process has rounds, each round runs, and each run a time."""
+    return all(
+        sample.rounds and all(turn and all(0 < time < math.inf for time, _ in turn) for turn in sample.rounds)
+        for sample in entry.samples
+    )

@@ -58,6 +58,16 @@ def test_a_file_that_is_no_such_is_refused(change: dict[str, Any], said: str, tm
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("rounds", [[], [[]], [[[0.0, 0.0]]], [[[5.0, 0.0]], [[-1.0, 0.0]]]])
+def test_a_process_without_times_is_refused(rounds: list[Any], tmp_path: Path) -> None:
+    path = write_results(make_results({"a": 10.0}), tmp_path / "r.json")
+    content = json.loads(path.read_text())
+    content["entries"][0]["samples"][1]["rounds"] = rounds
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="a process of 'a' has no times, or some that are not above 0; measure again"):
+        read_results(path)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", "\x00", "[" * 100_000])
 def test_what_is_not_json_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)
