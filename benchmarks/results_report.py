@@ -47,9 +47,10 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
     notices = [] if results.complete else ["the run was interrupted: these are the rounds that it came to"]
     measured = [entry for entry in results.entries if entry.samples]
     for entry in sorted(measured, key=lambda entry: entry.model != baseline):
-        figures = make_figures(entry, pick_baseline(measured, entry, baseline))
+        compared = pick_baseline(measured, entry, baseline)
+        figures = make_figures(entry, compared)
         rows.append(_make_row(results, entry, figures))
-        notices += _judge_speed(entry, figures, baseline)
+        notices += _judge_speed(entry, figures, compared)
     notices += _judge_machine(rows)
     if results.unchanged:
         rows.insert(0, {"model": UNCHANGED, **show_truth(results.unchanged)})
@@ -85,10 +86,11 @@ def _make_row(results: Results, entry: Entry, figures: Mapping[str, Any]) -> dic
     return row
 
 
-def _judge_speed(entry: Entry, figures: Mapping[str, Any], baseline: str) -> list[str]:
-    """Say where an entry is not told from the baseline, or is slower."""
-    if figures.get("within_noise") is None:
+def _judge_speed(entry: Entry, figures: Mapping[str, Any], compared: Entry | None) -> list[str]:
+    """Say where an entry is not told from what it was compared with, or is slower."""
+    if compared is None or figures.get("within_noise") is None:
         return []
+    baseline = f"{compared.model} on {compared.runtime}"
     where = f"{entry.model} on {entry.runtime}, threads {entry.threads}, batch {entry.batch}"
     span = f"{figures['speed']:.2f} times as fast, from {figures['speed_low']:.2f} to {figures['speed_high']:.2f}"
     if figures["within_noise"]:

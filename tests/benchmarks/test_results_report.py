@@ -58,7 +58,7 @@ def test_a_model_within_the_noise_is_called_so() -> None:
     results = make_results({"fp32": 20.0, "same": 20.1})
     noisy = make_entry("same", 20.0, luck=(1.3, 0.8, 1.0))
     (notice, *_) = make_results_report(replace(results, entries=(results.entries[0], noisy))).notices
-    assert notice.startswith("same on onnxruntime, threads 1, batch 1: within the noise of fp32 (")
+    assert notice.startswith("same on onnxruntime, threads 1, batch 1: within the noise of fp32 on onnxruntime (")
 
 
 def test_a_slower_model_is_noticed_and_a_faster_is_not() -> None:
@@ -66,7 +66,7 @@ def test_a_slower_model_is_noticed_and_a_faster_is_not() -> None:
     slower = [notice for notice in report.notices if "slower" in notice]
     assert len(slower) == 1
     assert slower[0].startswith(
-        "slow on onnxruntime, threads 1, batch 1: slower than fp32 (0.50 times as fast, from 0.4"
+        "slow on onnxruntime, threads 1, batch 1: slower than fp32 on onnxruntime (0.50 times as fast, from 0.4"
     )
 
 
