@@ -42,7 +42,7 @@ def join_parts(network: Network, files: Sequence[PartFile]) -> tuple[dict[str, T
     parts = {name: expected for name, expected in children.items() if expected}
     given: dict[str, PartFile] = {}
     for file in files:
-        found = rename_entries(file.weights, network.aliases)
+        found = rename_entries(file.weights, network.aliases, str(file.path))
         fitting = [name for name, expected in parts.items() if not summarize_misfit(expected, found)]
         if not fitting:
             known = find_networks(file.weights)
