@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from .errors import DifferenceError
 from .verify import Difference, compare_engines
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["LEAST_PSNR_DB", "compare_rounded", "require_export_close"]
 
@@ -48,7 +50,7 @@ def require_export_close(difference: Difference, tolerance: float, source: Path,
         f"it differs from itself by {own.max_relative:.2g} ({own.psnr_worst_db:.0f} dB) when the last bit of its "
         "inputs changes"
     )
-    largest = min(1.0, float(np.abs(difference.worst_pictures[1]).max()) or 1.0)
+    largest = min(1.0, float(abs(difference.worst_pictures[1]).max()) or 1.0)
     near = difference.psnr_worst_db + 20 * math.log10(largest) >= LEAST_PSNR_DB
     if near and difference.max_relative <= OTHER_ROUNDING * own.max_relative:
         return (
@@ -67,6 +69,8 @@ def compare_rounded(
     network: str | None = None,
 ) -> Difference:
     """Compare a model with itself on inputs whose last bit was changed, seeded."""
+    import numpy as np
+
     from ..benchmarks.engines import open_engine
     from .data.pairs import open_pairs
 

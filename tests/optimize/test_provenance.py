@@ -49,7 +49,7 @@ def _save_openvino(path: Path, metadata: Metadata) -> None:
 
     model = path.with_suffix(".onnx")
     _save_onnx(model, {})
-    _save(openvino.convert_model(model), path, metadata, fp16=False)
+    _save(openvino.convert_model(model), path, metadata)
     model.unlink()
 
 
