@@ -52,9 +52,9 @@ def rewrites_command(
     vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
     seed. All models of a group run in turns.
     """
-    from .report_files import check_report
-    from .rewrite_report import format_rewrites, write_csv
-    from .rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
+    from .reports.files import check_report
+    from .studies.rewrite_report import format_rewrites, write_csv
+    from .studies.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
 
     if output:
         check_report(output, force=force)
@@ -91,9 +91,9 @@ def forms_command(
     The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
     plain form makes.
     """
-    from .form_report import format_forms, write_forms_csv
-    from .report_files import check_report
-    from .warp_forms import DEFAULT_CASES, NOTE, measure_forms
+    from .reports.files import check_report
+    from .studies.form_report import format_forms, write_forms_csv
+    from .studies.warp_forms import DEFAULT_CASES, NOTE, measure_forms
 
     if output:
         check_report(output, force=force)
@@ -140,10 +140,10 @@ def correlation_command(
     plain form makes. With --count all N runs are made, in turns block by block; an interruption keeps what was
     measured, and the row says how many runs that is.
     """
-    from . import correlation_counts, correlation_forms
-    from .form_report import format_forms, write_forms_csv
-    from .report_files import check_report
-    from .single_correlation import DEFAULT_CASES
+    from .reports.files import check_report
+    from .studies import correlation_counts, correlation_forms
+    from .studies.form_report import format_forms, write_forms_csv
+    from .studies.single_correlation import DEFAULT_CASES
 
     if output:
         check_report(output, force=force)
@@ -192,9 +192,9 @@ def int8_command(
     Others quantise the plain export: all of it per tensor by onnxruntime, and with the defaults of onnxruntime,
     NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
     """
-    from .int8_figures import DEFAULT_NETWORKS, measure_int8
-    from .int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
-    from .report_files import check_report
+    from .reports.files import check_report
+    from .studies.int8_figures import DEFAULT_NETWORKS, measure_int8
+    from .studies.int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
 
     if output:
         check_report(output, force=force)

@@ -49,12 +49,12 @@ def run_command(
     others. Speed is a ratio within the run, with the interval in which 95 % of other such runs find it. Interrupted,
     the same command goes on where it was.
     """
-    from .measure_run import measure_run
-    from .paper_tables import make_table
-    from .report import format_report
-    from .report_files import check_report
-    from .results import Settings
-    from .results_report import make_results_report
+    from .reports.files import check_report
+    from .reports.paper_tables import make_table
+    from .reports.report import format_report
+    from .reports.results_report import make_results_report
+    from .run.measure import measure_run
+    from .run.results import Settings
 
     named = _name_models(models)
     _require_baseline(baseline, named)
@@ -97,11 +97,11 @@ def report_command(
     ONNX is measured on onnxruntime and OpenVINO. With drawn pairs and folders that have test_truth, pictures are
     also compared with the truth.
     """
-    from .paper_tables import make_table
-    from .report import format_report, measure_models
-    from .results import read_results
-    from .results_report import make_results_report
-    from .run_report import list_last_run
+    from .reports.paper_tables import make_table
+    from .reports.report import format_report, measure_models
+    from .reports.results_report import make_results_report
+    from .reports.run_report import list_last_run
+    from .run.results import read_results
 
     if models and any(path.suffix == ".json" for path in models):
         if len(models) > 1:
@@ -133,8 +133,8 @@ def compare_command(
 
     Speed is compared as the ratio to the first model within each file, so that a busier machine does not count.
     """
-    from .compare import compare_results, format_changes
-    from .results import read_results
+    from .run.compare import compare_results, format_changes
+    from .run.results import read_results
 
     changes = compare_results(read_results(old), read_results(new), baseline=baseline)
     print(format_changes(changes, format), end="")

@@ -93,7 +93,7 @@ def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., Non
 
 def _announce_loss(source: Path, output: Path) -> None:
     """Say, before anything else, where a file came out slower or larger than the one it was made from."""
-    from ..benchmarks.latency import find_losses
+    from ..benchmarks.timing.latency import find_losses
 
     if detect_kind(source) == "onnx":  # what was made of weights has no parent on onnxruntime
         for loss in find_losses(source, output):
@@ -102,8 +102,8 @@ def _announce_loss(source: Path, output: Path) -> None:
 
 def _print_pruning(output: Path) -> None:
     """Print the table of the network before and after."""
-    from ..benchmarks.paper_tables import PRUNING_COLUMNS, make_pruning_row
-    from ..benchmarks.tables import format_table
+    from ..benchmarks.reports.paper_tables import PRUNING_COLUMNS, make_pruning_row
+    from ..benchmarks.reports.tables import format_table
     from .provenance import read_history
 
     figures = read_history(output)[-1].figures
@@ -157,7 +157,7 @@ def run_command(
     in the output folder as report.md and report.json with the worst pair of every model
     that differs as a picture.
     """
-    from ..benchmarks.run_report import write_run_report
+    from ..benchmarks.reports.run_report import write_run_report
     from ..checkpoints import DEMO_CHECKPOINT
     from ..recipes import find_recipe
     from .runner import RunBudgetError, run_recipe
@@ -302,7 +302,7 @@ def sensitivity_command(
     The worst comes first, all of them together last. Interrupted, the same command goes on where it was; vtopt
     quantize --int8 with a budget, the same pairs and the same counts goes on from it too.
     """
-    from ..benchmarks.report_files import check_report
+    from ..benchmarks.reports.files import check_report
     from .sensitivity import format_sensitivity, measure_sensitivity, to_json, write_report
 
     if output:

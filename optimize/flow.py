@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from ..benchmarks.engines import Engine
-    from ..benchmarks.runtimes import Arrays, Feeds
+    from ..benchmarks.engines.engine import Engine
+    from ..benchmarks.engines.runtimes import Arrays, Feeds
 
 __all__ = ["Flow", "FlowPair", "expose_flows", "match_flows", "measure_flow_shift", "open_flow_engine"]
 
@@ -78,7 +78,7 @@ def open_flow_engine(
     """
     from google.protobuf.message import EncodeError
 
-    from ..benchmarks.engines import open_engine
+    from ..benchmarks.engines.engine import open_engine
 
     try:
         model = load_onnx(path)
@@ -94,7 +94,7 @@ def _open_exposed(model: ModelProto, path: Path, threads: int | None, outputs: i
     """Open a changed copy of the model at `path`, which errors name; its first `outputs` are its own."""
     import onnx
 
-    from ..benchmarks.engines import open_engine
+    from ..benchmarks.engines.engine import open_engine
 
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name

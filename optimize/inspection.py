@@ -74,7 +74,7 @@ def _inspect_weights(path: Path) -> dict[str, Any]:
 
 
 def _inspect_onnx(path: Path) -> dict[str, Any]:
-    from ..benchmarks.flops import count_macs
+    from ..benchmarks.cost.flops import count_macs
     from .onnx_files import load_onnx
     from .warp import find_warps, list_grid_nodes, name_nodes
 
@@ -96,7 +96,7 @@ def _inspect_onnx(path: Path) -> dict[str, Any]:
 
 def describe_warp(warp: Warp) -> str:
     """Return a warp in a line: its node, heads, shapes, how it samples, and how much makes its grid."""
-    from ..benchmarks.feeds import write_shape
+    from ..benchmarks.engines.feeds import write_shape
 
     shapes = (write_shape(shape) if shape else "unknown" for shape in (warp.features_shape, warp.output_shape))
     words = [
@@ -116,7 +116,7 @@ def profile_artifact(path: Path, threads: int | None = None) -> dict[str, Any]:
 
     Raises InputError for another kind of file.
     """
-    from ..benchmarks.op_times import measure_op_times
+    from ..benchmarks.cost.op_times import measure_op_times
     from .warp import WARP_OPS
 
     if detect_kind(path) != "onnx":
@@ -134,10 +134,10 @@ def profile_artifact(path: Path, threads: int | None = None) -> dict[str, Any]:
 
 
 def _inspect_graph(path: Path) -> dict[str, Any]:
-    from ..benchmarks.engines import open_engine
-    from ..benchmarks.feeds import write_shape
-    from ..benchmarks.flops import count_macs
-    from ..benchmarks.size import count_parameters
+    from ..benchmarks.cost.flops import count_macs
+    from ..benchmarks.cost.size import count_parameters
+    from ..benchmarks.engines.engine import open_engine
+    from ..benchmarks.engines.feeds import write_shape
 
     engine = open_engine(path)
     counted = count_macs(path)

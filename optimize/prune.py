@@ -195,7 +195,7 @@ def _load_samples(source: Path, settings: Mapping[str, Any]) -> list[Sample]:
     """Return the inputs and truths of the pairs that importance is measured on."""
     import torch
 
-    from ..benchmarks.engines import feed_pair, open_engine
+    from ..benchmarks.engines.engine import feed_pair, open_engine
     from .data.pairs import open_pairs
 
     engine = open_engine(source, network=settings["network"])

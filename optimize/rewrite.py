@@ -98,7 +98,7 @@ def _choose_comparison(source: Path, pairs: Path | None, pair_count: int) -> tup
 
     Raises InputError for a model that does not run, before any work.
     """
-    from ..benchmarks.engines import infer_picture, open_engine
+    from ..benchmarks.engines.engine import infer_picture, open_engine
     from .data.pairs import open_pairs
 
     engine = open_engine(source)

@@ -71,7 +71,7 @@ def compare_rounded(
     """Compare a model with itself on inputs whose last bit was changed, seeded."""
     import numpy as np
 
-    from ..benchmarks.engines import open_engine
+    from ..benchmarks.engines.engine import open_engine
     from .data.pairs import open_pairs
 
     engine = open_engine(source, network=network)

@@ -41,7 +41,7 @@ __all__ = [
 Phase = Literal["start", "done", "skipped", "missed"]
 """What progress is told of a stage: that it starts, then how it ended."""
 
-HARNESS = ("engines.py", "feeds.py", "quality.py", "runtimes.py")
+HARNESS = ("engines/engine.py", "engines/feeds.py", "engines/runtimes.py", "quality/pictures.py")
 """What steps take from the benchmarks: how pairs are fed, and pictures compared."""
 
 Step = Callable[..., Path]

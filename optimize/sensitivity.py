@@ -31,7 +31,7 @@ from .quantize import check_float32
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ..benchmarks.op_times import OpTimes
+    from ..benchmarks.cost.op_times import OpTimes
 
 __all__ = [
     "Sensitivity",
@@ -102,7 +102,7 @@ def measure_sensitivity(
     Raises InputError for a model that is quantised already or has nothing to quantise, for pairs that cannot be
     used, and for pictures with NaN before anything is quantised.
     """
-    from ..benchmarks.engines import open_engine
+    from ..benchmarks.engines.engine import open_engine
 
     model = load_onnx(source)
     check_float32(model, source)
@@ -207,7 +207,7 @@ def _measure_times(calibrated: Calibrated, quantized: ModelProto) -> tuple[dict[
     """Return the milliseconds saved on each node, on the whole, and how they were taken."""
     import onnx
 
-    from ..benchmarks.op_times import measure_op_times
+    from ..benchmarks.cost.op_times import measure_op_times
 
     taken: list[OpTimes] = []
     models = (calibrated.prepared.model, quantized)
@@ -288,7 +288,7 @@ def to_table(sensitivity: Sensitivity) -> list[dict[str, Any]]:
 
 def format_sensitivity(sensitivity: Sensitivity) -> str:
     """Write the rows as a Markdown table, and under it how they were measured."""
-    from ..benchmarks.tables import format_table
+    from ..benchmarks.reports.tables import format_table
     from .console import format_figures
 
     rows = to_table(sensitivity)
@@ -299,7 +299,7 @@ def format_sensitivity(sensitivity: Sensitivity) -> str:
 
 def to_json(sensitivity: Sensitivity) -> dict[str, Any]:
     """Return everything as values that JSON can hold; infinite numbers are "inf"."""
-    from ..benchmarks.tables import to_json_value
+    from ..benchmarks.reports.tables import to_json_value
 
     return {
         "conditions": to_json_value(sensitivity.conditions),
@@ -313,7 +313,7 @@ def write_report(sensitivity: Sensitivity, path: Path) -> Path:
     """Write .csv, .json or .svg; the file is all of the old or all of the new."""
     import json
 
-    from ..benchmarks.report_files import save_csv, save_text
+    from ..benchmarks.reports.files import save_csv, save_text
     from .sensitivity_plot import draw_sensitivity
 
     if path.suffix == ".svg":

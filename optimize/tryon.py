@@ -11,7 +11,7 @@ from .artifacts import write_picture
 from .errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from ..benchmarks.engines import Engine
+    from ..benchmarks.engines.engine import Engine
 
 __all__ = ["make_tryon", "parse_pictures"]
 
@@ -43,7 +43,7 @@ def make_tryon(
     """
     from PIL import Image
 
-    from ..benchmarks.engines import infer_picture, open_engine
+    from ..benchmarks.engines.engine import infer_picture, open_engine
     from .data.pictures import Pictures, read_picture
     from .data.preprocess import restore_picture
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..benchmarks.engines import Engine
-    from ..benchmarks.runtimes import Arrays
+    from ..benchmarks.engines.engine import Engine
+    from ..benchmarks.engines.runtimes import Arrays
     from .data.pairs import Pair
     from .flow import FlowPair
 
@@ -93,7 +93,7 @@ def compare_artifacts(
     Each runs on its own runtime (torch, onnxruntime, OpenVINO), at the size the second one has. PSNR and
     SSIM are over the value range [-1, 1]. Of two ONNX models with the same warps the same runs give the flow shift.
     """
-    from ..benchmarks.engines import open_engine
+    from ..benchmarks.engines.engine import open_engine
     from .data.pairs import open_pairs
     from .flow import match_flows, open_flow_engine
 
@@ -122,8 +122,8 @@ def compare_on_noise(source: Path, output: Path, *, count: int = 2) -> Differenc
 
     The result has no pairs and no quality, only the largest differences of any output.
     """
-    from ..benchmarks.engines import open_engine
-    from ..benchmarks.feeds import draw_noise
+    from ..benchmarks.engines.engine import open_engine
+    from ..benchmarks.engines.feeds import draw_noise
 
     compared, reference = open_engine(output), open_engine(source)
     max_abs = max_relative = 0.0
@@ -152,8 +152,8 @@ def compare_engines(
     every output as it leaves the network, matched by name, or by place where the names differ. `flows` are the
     warps to measure the flow shift of, where the engines give their values beside their outputs.
     """
-    from ..benchmarks.feeds import feed_pair, take_picture
-    from ..benchmarks.quality import compare_pictures, summarize_quality
+    from ..benchmarks.engines.feeds import feed_pair, take_picture
+    from ..benchmarks.quality.pictures import compare_pictures, summarize_quality
     from .flow import measure_flow_shift
 
     scores = {}
@@ -258,7 +258,7 @@ def require_flow(difference: Difference, max_flow_px: float | None, output: Path
 
 def save_sheet(difference: Difference, output: Path, *, force: bool = False) -> Path:
     """Write the worst pair as a picture: compared, reference, and eight times their difference."""
-    from ..benchmarks.sheets import make_difference_sheet
+    from ..benchmarks.quality.sheets import make_difference_sheet
 
     sheet = make_difference_sheet(*difference.worst_pictures, difference.worst_pair)
     return write_picture(sheet, output, force=force)

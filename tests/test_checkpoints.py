@@ -35,8 +35,8 @@ def test_the_demo_checkpoint_is_as_training_leaves_it() -> None:
 
 
 def test_the_demo_checkpoint_beats_the_unchanged_person_on_a_held_out_pair() -> None:
-    from vtopt.benchmarks.engines import infer_picture, open_engine
-    from vtopt.benchmarks.quality import compare_pictures
+    from vtopt.benchmarks.engines.engine import infer_picture, open_engine
+    from vtopt.benchmarks.quality.pictures import compare_pictures
     from vtopt.optimize.data.pairs import open_pairs
 
     engine = open_engine(DEMO_CHECKPOINT)

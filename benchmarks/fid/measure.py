@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...optimize.errors import InputError, UsageError
 from ...optimize.progress import track
-from ..tables import format_table
+from ..reports.tables import format_table
 from .distance import measure_frechet_distance, measure_kernel_distance
 from .moments import FeatureMoments, measure_moments, merge_moments
 from .networks import FeatureNetwork, open_network

@@ -16,7 +16,7 @@ from ...optimize.checkpoint import read_checkpoint
 from ...optimize.errors import InputError
 from ...optimize.fitting import summarize_misfit
 from ...optimize.weights import require_finite
-from . import inception, random_network
+from ..fid import inception, random_network
 from .published import PUBLISHED
 
 __all__ = ["FeatureNetwork", "open_network"]

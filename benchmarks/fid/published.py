@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...optimize.artifacts import hash_artifact
+from ...optimize.cache_folder import find_cache_folder
 from ...optimize.errors import InputError, OutputError
-from .cache_folder import find_cache_folder
 
 __all__ = ["PUBLISHED", "PublishedFile", "download_weights"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache_folder import find_cache_folder
+from ...optimize.cache_folder import find_cache_folder
 from .moments import FeatureMoments
 
 __all__ = ["SetFeatures", "hash_pictures", "keep_features", "recall_features"]

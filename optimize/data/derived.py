@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from .labels import LAYOUT_COLORS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -64,9 +66,7 @@ def derive_hole(layout: Array) -> Array:
 
 def paint_layout(layout: Array) -> Array:
     """Return a layout (8, H, W) in the colours of fashion completion, (3, H, W) in [-1, 1]."""
-    from ..networks.completion.stages import PALETTE
-
-    colors = np.array(PALETTE, np.float32) / np.float32(127.5) - 1
+    colors = np.array(LAYOUT_COLORS, np.float32) / np.float32(127.5) - 1
     return np.einsum("khw,kc->chw", layout, colors).astype(np.float32)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
-__all__ = ["AGNOSTIC_CLASSES", "GENERATOR_CLASSES", "LAYOUT_CLASSES", "Label"]
+__all__ = ["AGNOSTIC_CLASSES", "GENERATOR_CLASSES", "LAYOUT_CLASSES", "LAYOUT_COLORS", "Label"]
 
 
 class Label(IntEnum):
@@ -73,3 +73,15 @@ LAYOUT_CLASSES = _number_groups(
     }
 )
 """Label -> one of the 8 classes of a layout of fashion completion."""
+
+LAYOUT_COLORS = (
+    (0, 0, 0),
+    (255, 128, 0),
+    (255, 255, 0),
+    (255, 0, 0),
+    (0, 0, 255),
+    (255, 0, 255),
+    (0, 255, 255),
+    (0, 255, 0),
+)
+"""The colour of each class, 0..255."""

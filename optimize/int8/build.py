@@ -26,7 +26,7 @@ from .static import Calibrated, calibrate_model
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from ...benchmarks.engines import Engine
+    from ...benchmarks.engines.engine import Engine
     from ..data.pairs import Pair
 
 __all__ = ["Made", "build_int8", "list_float_ops", "pick_ranges"]
@@ -57,7 +57,7 @@ def build_int8(
 
     Raises InputError for pairs that cannot be calibrated on.
     """
-    from ...benchmarks.engines import open_engine
+    from ...benchmarks.engines.engine import open_engine
 
     cpu, notices = resolve_target(request.target)
     engine = open_engine(source, network=request.network)
@@ -148,7 +148,7 @@ def list_float_ops(model: ModelProto) -> list[str]:
 
 def count_unit_macs(calibrated: Calibrated) -> dict[str, int]:
     """Return the multiply-adds of each unit."""
-    from ...benchmarks.flops import count_macs
+    from ...benchmarks.cost.flops import count_macs
 
     counted = count_macs(calibrated.prepared.model).by_node
     return {unit.name: counted.get(unit.name, 0) for unit in calibrated.units}

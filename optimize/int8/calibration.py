@@ -103,8 +103,8 @@ def _expose(model: ModelProto, tensors: Sequence[str], threads: int | None):
     import onnxruntime as ort
     from onnx import ModelProto, ValueInfoProto
 
+    from ...benchmarks.engines.runtimes import make_session_options
     from ...benchmarks.host import count_cpus
-    from ...benchmarks.runtimes import make_session_options
 
     exposed = ModelProto()
     exposed.CopyFrom(model)

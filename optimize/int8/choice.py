@@ -14,7 +14,7 @@ from .ranges import RANGE_METHODS
 from .static import Calibrated
 
 if TYPE_CHECKING:
-    from ...benchmarks.engines import Engine
+    from ...benchmarks.engines.engine import Engine
     from ..cpu_target import CpuTarget
     from ..data.pairs import Pair
     from .settings import RangeMethod

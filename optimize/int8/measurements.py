@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..cache_folder import find_cache_folder
 
 __all__ = ["Measurements", "open_measurements"]
 
@@ -48,12 +49,8 @@ class Measurements:
 def open_measurements(question: Mapping[str, Any]) -> Measurements:
     """Open the measurements that answer `question`: all that they depend on, as JSON values."""
     key = hashlib.sha256(json.dumps(question, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    try:
-        given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        folder = given if given.is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # no home
-        return Measurements(None)
-    return Measurements(folder / "vtopt" / "measurements" / f"{key}.jsonl")
+    folder = find_cache_folder()
+    return Measurements(folder and folder / "measurements" / f"{key}.jsonl")
 
 
 def _read_text(path: Path) -> str:

@@ -17,8 +17,8 @@ from .switches import add_switches, make_switch_feeds
 from .units import Unit
 
 if TYPE_CHECKING:
-    from ...benchmarks.engines import Engine
-    from ...benchmarks.runtimes import Arrays
+    from ...benchmarks.engines.engine import Engine
+    from ...benchmarks.engines.runtimes import Arrays
     from ..cpu_target import CpuTarget
     from ..data.pairs import Pair
     from .ranges import Range
@@ -113,8 +113,8 @@ def open_mixtures(
     """
     import onnxruntime as ort
 
-    from ...benchmarks.feeds import feed_pair, take_picture
-    from ...benchmarks.runtimes import make_session_options
+    from ...benchmarks.engines.feeds import feed_pair, take_picture
+    from ...benchmarks.engines.runtimes import make_session_options
     from ..flow import expose_flows, measure_flow_shift
 
     units = calibrated.units

@@ -12,7 +12,7 @@ from ..progress import track
 from .limits import NEVER, Deadline
 
 if TYPE_CHECKING:
-    from ...benchmarks.engines import Engine
+    from ...benchmarks.engines.engine import Engine
     from .calibration import Feeds
 
 __all__ = ["CALIBRATION_SEED", "choose_calibration_pairs", "feed_calibration"]
@@ -54,7 +54,7 @@ def feed_calibration(
     Past the deadline no more follow the first. Raises InputError where all of them are of one colour: their ranges
     would cut off real pictures.
     """
-    from ...benchmarks.feeds import feed_pair
+    from ...benchmarks.engines.feeds import feed_pair
 
     plain, telling = [], 0
     for pair in track(pairs, "calibrate", total=len(pairs)):

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks.engines import infer_picture, open_engine
-from ...benchmarks.flops import FLOPS_PER_MAC
-from ...benchmarks.quality import PictureScores, compare_pictures, summarize_quality
+from ...benchmarks.cost.flops import FLOPS_PER_MAC
+from ...benchmarks.engines.engine import infer_picture, open_engine
+from ...benchmarks.quality.pictures import PictureScores, compare_pictures, summarize_quality
 from ..artifacts import Size
 from ..data.pairs import open_pairs
 from ..export import make_example

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vtopt.benchmarks.quality import Quality
-from vtopt.benchmarks.results import Comparison, Entry, Model, Results, Settings
-from vtopt.benchmarks.sampling import Sample
+from vtopt.benchmarks.quality.pictures import Quality
+from vtopt.benchmarks.run.results import Comparison, Entry, Model, Results, Settings
+from vtopt.benchmarks.timing.sampling import Sample
 
 __all__ = ["make_entry", "make_model", "make_results"]
 

@@ -22,7 +22,7 @@ from published import build_seeded, import_seeding, read_manifest, read_outputs
 from torch import Tensor
 from torch.nn import functional as F
 
-from vtopt.benchmarks.plain_warp import plain_warps
+from vtopt.benchmarks.studies.plain_warp import plain_warps
 from vtopt.optimize.networks import Network
 
 __all__ = ["measure_differences"]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
-from vtopt.benchmarks.engines import feed_pair, open_engine
+from vtopt.benchmarks.engines.engine import feed_pair, open_engine
 from vtopt.optimize.data.pairs import open_pairs
 from vtopt.optimize.errors import InputError
 from vtopt.optimize.flow import (

@@ -33,7 +33,7 @@ def _measure(source: Path, output: Path) -> float:
 @pytest.fixture(scope="session")
 def plain_onnx(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network as its public code would be exported: repeat_interleave and padding `border`."""
-    from vtopt.benchmarks.plain_warp import simplify_plainly, trace_plainly
+    from vtopt.benchmarks.studies.plain_warp import simplify_plainly, trace_plainly
     from vtopt.optimize.weights import describe_network
 
     network = load_network(small_checkpoint, None)

@@ -18,8 +18,8 @@ import pytest
 from onnx import ModelProto, numpy_helper
 from typer.testing import CliRunner
 
-from vtopt.benchmarks.op_times import OpTimes
-from vtopt.benchmarks.report_files import check_report
+from vtopt.benchmarks.cost.op_times import OpTimes
+from vtopt.benchmarks.reports.files import check_report
 from vtopt.optimize import sensitivity as module
 from vtopt.optimize.cli import app
 from vtopt.optimize.data.synthetic import write_pairs

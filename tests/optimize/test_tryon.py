@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from small_registered import SMALL, build_small
 
-from vtopt.benchmarks import feeds
-from vtopt.benchmarks.engines import infer_picture, open_engine
+from vtopt.benchmarks.engines import feeds
+from vtopt.benchmarks.engines.engine import infer_picture, open_engine
 from vtopt.optimize.cli import tryon_command
 from vtopt.optimize.data.pairs import open_pairs
 from vtopt.optimize.data.pictures import PICTURES, name_written

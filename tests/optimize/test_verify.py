@@ -14,7 +14,7 @@ import onnx.parser
 import pytest
 from PIL import Image
 
-from vtopt.benchmarks.engines import Engine
+from vtopt.benchmarks.engines.engine import Engine
 from vtopt.optimize.console import format_figures
 from vtopt.optimize.data.pairs import Pair, open_pairs
 from vtopt.optimize.errors import BudgetError, DifferenceError, InputError
@@ -192,7 +192,7 @@ def test_models_that_sample_elsewhere_have_a_flow_shift(tmp_path: Path) -> None:
 
 def test_the_flow_shift_leaves_the_other_figures(small_onnx: Path) -> None:
     """The models give their places from the runs that make the pictures."""
-    from vtopt.benchmarks.engines import open_engine
+    from vtopt.benchmarks.engines.engine import open_engine
 
     engine = open_engine(small_onnx)
     plain = compare_engines(engine, engine, open_pairs(None, engine.size, 1)).to_figures()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_registered import SMALL, build_small
 
-from vtopt.benchmarks.run_report import write_run_report
+from vtopt.benchmarks.reports.run_report import write_run_report
 from vtopt.optimize.networks import NETWORKS
 from vtopt.optimize.provenance import read_history
 from vtopt.optimize.runner import run_recipe
@@ -48,6 +48,7 @@ def test_one_command_takes_a_network_to_every_format(
     for format, least in LEAST_DB.items():
         record = made[format].record
         assert record is not None
+        print(format, record.figures["psnr_worst_db"])
         assert (record.figures["psnr_worst_db"] or 200) >= least - FLIPS_DB.get(name, 0), format
     table = write_run_report(output, count=1, threads=1, fmt="md")
     assert all(f"| {format} " in table for format in REPORTED)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.derived import GARMENT_CHANNELS
+from ...data.labels import LAYOUT_COLORS
 from .modules import Code, Generator, VariationalEncoder, Widths
 
 __all__ = [
@@ -27,9 +28,6 @@ __all__ = [
 
 CLASSES = ("background", "hair", "face", "top", "bottom", "arms", "legs", "shoes")
 """The layout's channels, in their order."""
-
-PALETTE = ((0, 0, 0), (255, 128, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255), (255, 0, 255), (0, 255, 255), (0, 255, 0))
-"""The colour of each class, 0..255."""
 
 REPRESENTATION_CHANNELS = 19
 """A map for each of 18 joints, and the silhouette."""
@@ -103,7 +101,7 @@ class ShapeStage(_Stage):
         channels = len(CLASSES)
         generator = Generator(channels + REPRESENTATION_CHANNELS, channels, widths, nn.Softmax(1))
         super().__init__(generator, widths, sampling, seed)
-        colours = torch.tensor(PALETTE, dtype=torch.float32).T / 127.5 - 1
+        colours = torch.tensor(LAYOUT_COLORS, dtype=torch.float32).T / 127.5 - 1
         self.register_buffer("palette", colours, persistent=False)
 
     def forward(
@@ -126,7 +124,7 @@ class ShapeStage(_Stage):
         return self._train_on(self._join(layout, representation, hole), hole, garments, clothes)
 
     def paint(self, layout: Tensor) -> Tensor:
-        """Return shares of classes (N, 8, H, W) as a picture (N, 3, H, W) in the colours of `PALETTE`."""
+        """Return shares of classes (N, 8, H, W) as a picture (N, 3, H, W) in the colours of `LAYOUT_COLORS`."""
         return torch.nn.functional.conv2d(layout, self.palette[:, :, None, None])
 
     def _join(self, layout: Tensor, representation: Tensor, hole: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from vtopt.benchmarks.flops import count_macs
-from vtopt.benchmarks.size import count_parameters
+from vtopt.benchmarks.cost.flops import count_macs
+from vtopt.benchmarks.cost.size import count_parameters
 from vtopt.optimize.int8.weight_only import quantize_weights
 from vtopt.optimize.stored_weights import store_half
 

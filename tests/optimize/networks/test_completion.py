@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vtopt.optimize.artifacts import Size
+from vtopt.optimize.data import labels
 from vtopt.optimize.data.pictures import PICTURES
 from vtopt.optimize.errors import NetworkError
 from vtopt.optimize.export import MAX_RELATIVE_DIFFERENCE, make_example, trace_dynamo
@@ -154,7 +155,7 @@ def test_made_layout_is_shares_of_classes_in_their_colours() -> None:
     picture, layout = _run(network, inputs)
     torch.testing.assert_close(layout.sum(1), torch.ones(1, *SIZE))
     assert layout.min() >= 0
-    torch.testing.assert_close(picture[0, :, 0, 0], torch.tensor(stages.PALETTE[3]) / 127.5 - 1)
+    torch.testing.assert_close(picture[0, :, 0, 0], torch.tensor(labels.LAYOUT_COLORS[3]) / 127.5 - 1)
 
 
 def test_completion_is_both_stages_one_after_the_other() -> None:

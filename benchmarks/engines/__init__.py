@@ -1,0 +1,1 @@
+"""Load a model on a runtime, feed it a pair, and run it."""

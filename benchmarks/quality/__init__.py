@@ -1,0 +1,1 @@
+"""How much pictures differ, one by one."""

@@ -1,0 +1,1 @@
+"""Tables of figures in every format, and the report of a run."""

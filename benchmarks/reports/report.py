@@ -1,0 +1,261 @@
+"""Measure models side by side: size, parameters, MACs, latency, and pictures against the first model's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...optimize.errors import InputError
+from ...optimize.progress import track
+from ..cost.flops import describe_uncounted
+from ..cost.size import count_parameters, measure_size
+from ..cost.torch_macs import count_model_macs
+from ..engines.engine import Engine, feed_pair, open_engine
+from ..engines.feeds import take_picture
+from ..engines.lots import plan_lots
+from ..engines.sets import Key, find_size, open_engines
+from ..host import describe_host
+from ..quality.pictures import PictureScores, Quality, compare_pictures, summarize_quality
+from ..timing.latency import Latency, count_rounds, measure_latency
+from .tables import Format, format_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...optimize.data.pairs import Pair
+
+__all__ = [
+    "COLUMNS",
+    "QUALITY_COLUMNS",
+    "TRUTH_COLUMNS",
+    "UNCHANGED",
+    "Report",
+    "WorstPair",
+    "compare_all",
+    "format_report",
+    "measure_models",
+    "show_quality",
+    "show_truth",
+]
+
+QUALITY_COLUMNS = ("PSNR dB", "worst dB", "SSIM")
+COLUMNS = (
+    "model",
+    "runtime",
+    "size MiB",
+    "params M",
+    "GMACs",
+    "median ms",
+    "p90 ms",
+    "speed x",
+    *QUALITY_COLUMNS,
+)
+MAX_SECONDS = 120.0
+"""What timing one lot of models takes at most, but for the least number of rounds."""
+TRUTH_COLUMNS = ("truth PSNR dB", "truth SSIM")
+UNCHANGED = "(person unchanged)"
+"""The trivial answer; a model that puts nothing on the person scores like it."""
+
+
+@dataclass(frozen=True)
+class WorstPair:
+    """The pair on which a model is farthest from the first model."""
+
+    pair: str
+    picture: np.ndarray
+    reference: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """One row per model and runtime, the first is the reference; and how the figures were taken."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    columns: tuple[str, ...]
+    conditions: Mapping[str, Any]
+    notices: tuple[str, ...]
+    worst: Mapping[str, WorstPair]
+
+
+def measure_models(
+    models: Mapping[str, Path],
+    pairs: Sequence[Pair] | None = None,
+    *,
+    folder: Path | None = None,
+    count: int = 8,
+    threads: int | None = None,
+    runs: int = 20,
+    warmup: int = 3,
+    network: str | None = None,
+) -> Report:
+    """Measure models, by name, on the pairs of `folder` (drawn pairs by default).
+
+    Every model runs on each runtime that loads it: ONNX on onnxruntime and OpenVINO, IR on OpenVINO,
+    weights in torch. Latency is of a batch of one, in milliseconds, in turns (see `measure_latency`); slow models run
+    fewer times than `runs`.
+    PSNR and SSIM are to the pictures of the first row; where the pairs know the truth also to that.
+    1 MAC is 2 FLOPs (see `mac_rules`).
+    """
+    from ...optimize.data.pairs import open_pairs
+
+    if not models:
+        raise InputError("bench: there are no models to measure; name at least one")
+    engines, unloaded = open_engines(models, threads=threads, network=network)
+    size = find_size(engines)
+    pairs = open_pairs(folder, size, count) if pairs is None else pairs
+    if not pairs:
+        raise InputError("bench: there are no pairs to compare; give at least one")
+    first, *_ = keys = list(engines)
+    lots = plan_lots(engines, {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()})
+    if len(lots) > 1:
+        engines.clear()
+        unloaded.append(
+            f"memory does not hold all models: they ran in {len(lots)} lots, each beside {' on '.join(first)}"
+        )
+    measured = []
+    for lot in lots:
+        opened = engines or {
+            key: open_engine(models[key[0]], runtime=key[1], threads=threads, network=network) for key in lot
+        }
+        measured.append(_measure_lot(opened, pairs, runs, warmup))
+        del opened
+    statics, notices = _measure_files(models, network, pairs[0].person.shape[1:])
+    of = {key: lot for lot in reversed(measured) for key in lot.latency}
+    rows = [_make_row(key, statics[key[0]], of[key]) for key in keys]
+    truth = measured[0].truth
+    if truth:
+        rows.insert(0, {"model": UNCHANGED, **show_truth(truth[UNCHANGED])})
+    timing = measured[0].latency[first]
+    conditions = {
+        "reference": " on ".join(first),
+        "pairs": len(pairs),
+        "pairs from": str(folder) if folder else "drawn pairs, seeds from 0",
+        "size": f"{size[0]}x{size[1]}",
+        "batch": timing.batch,
+        "runs": f"{timing.runs} in turns after {timing.warmup} of warm-up",
+        "threads": timing.threads,
+        **describe_host(),
+    }
+    columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
+    notices += [*(slower for lot in measured for slower in _find_slower(lot.latency)), *unloaded]
+    worst = {name: shown for lot in measured for name, shown in lot.worst.items()}
+    return Report(tuple(rows), columns, conditions, tuple(notices), worst)
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """The figures of engines that were open together, the reference first."""
+
+    latency: Mapping[Key, Latency]
+    quality: Mapping[Key, Quality]
+    truth: Mapping[Any, Quality]
+    worst: Mapping[str, WorstPair]
+
+
+def _measure_lot(engines: Mapping[Key, Engine], pairs: Sequence[Pair], runs: int, warmup: int) -> _Lot:
+    quality, truth, worst = compare_all(engines, pairs)
+    feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
+    latency = measure_latency(
+        engines,
+        feeds,
+        runs=runs,
+        warmup=warmup,
+        max_seconds=MAX_SECONDS,
+        progress=count_rounds("latency", runs + warmup),
+    )
+    return _Lot(latency, quality, truth, worst)
+
+
+def compare_all(
+    engines: Mapping[Key, Engine], pairs: Sequence[Pair]
+) -> tuple[dict[Key, Quality], dict[Any, Quality], dict[str, WorstPair]]:
+    """Run every engine on every pair, once; return quality to the first, to the truth, and the worst pairs."""
+    first = next(iter(engines))
+    to_first: dict[Key, dict[str, PictureScores]] = {key: {} for key in engines}
+    to_truth: dict[Any, dict[str, PictureScores]] = {}
+    worst: dict[str, tuple[float, WorstPair]] = {}
+    for pair in track(pairs, "compare pictures", total=len(pairs)):
+        pictures = {key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()}
+        for key, picture in pictures.items():
+            score = to_first[key][pair.name] = compare_pictures(picture, pictures[first])
+            name = key[0]
+            if name != first[0] and score.psnr < worst.get(name, (math.inf,))[0]:
+                worst[name] = (score.psnr, WorstPair(pair.name, picture, pictures[first]))
+        if pair.truth is not None:
+            for key, picture in (*pictures.items(), (UNCHANGED, pair.person)):
+                to_truth.setdefault(key, {})[pair.name] = compare_pictures(picture, pair.truth)
+    return (
+        {key: summarize_quality(scores) for key, scores in to_first.items()},
+        {key: summarize_quality(scores) for key, scores in to_truth.items()},
+        {name: shown for name, (_, shown) in worst.items()},
+    )
+
+
+def _measure_files(
+    models: Mapping[str, Path], network: str | None, size: tuple[int, int]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return size, parameters and MACs of every file, and what the counts leave out."""
+    figures: dict[str, dict[str, Any]] = {}
+    notices = []
+    for name, path in models.items():
+        counted = count_model_macs(path, network, size)
+        figures[name] = {
+            "size": measure_size(path),
+            "parameters": count_parameters(path, network),
+            "macs": counted.macs,
+        }
+        if left := describe_uncounted(counted.uncounted):
+            notices.append(f"{name}: MACs leave out {left}")
+    return figures, notices
+
+
+def _make_row(key: Key, static: Mapping[str, Any], lot: _Lot) -> dict[str, Any]:
+    first, timing = next(iter(lot.latency)), lot.latency[key]
+    row: dict[str, Any] = {
+        "model": key[0],
+        "runtime": timing.runtime,
+        "size MiB": static["size"] / 2**20,
+        "params M": static["parameters"] / 1e6,
+        "GMACs": None if static["macs"] is None else static["macs"] / 1e9,
+        "median ms": timing.median_ms,
+        "p90 ms": timing.p90_ms,
+        "speed x": lot.latency[first].median_ms / timing.median_ms,
+        **show_quality(None if key == first else lot.quality[key]),
+    }
+    return row | (show_truth(lot.truth[key]) if lot.truth else {})
+
+
+def show_quality(quality: Quality | None) -> dict[str, float | None]:
+    """Return the columns of quality to the first model; it has none itself."""
+    if quality is None:
+        return dict.fromkeys(QUALITY_COLUMNS)
+    return {"PSNR dB": quality.psnr_median, "worst dB": quality.psnr_worst, "SSIM": quality.ssim_median}
+
+
+def show_truth(quality: Quality) -> dict[str, float]:
+    return {"truth PSNR dB": quality.psnr_median, "truth SSIM": quality.ssim_median}
+
+
+def _find_slower(latency: Mapping[Key, Latency]) -> list[str]:
+    """Say which models are slower than the first on a runtime that both run on."""
+    first = next(iter(latency))
+    notices = []
+    for (name, runtime), timing in latency.items():
+        before = latency.get((first[0], runtime))
+        if before and name != first[0] and timing.median_ms > before.median_ms:
+            ratio = timing.median_ms / before.median_ms
+            notices.append(f"{name} is {ratio:.2f} times slower than {first[0]} on {runtime} on this machine")
+    return notices
+
+
+def format_report(report: Report, fmt: Format = "md") -> str:
+    """Return the report as text: a table, and in Markdown what was noticed and how it was measured."""
+    table = format_table(report.rows, report.columns, fmt)
+    if fmt != "md":
+        return table
+    notices = "".join(f"- **{notice}**\n" for notice in report.notices)
+    conditions = ", ".join(f"{key} {value}" for key, value in report.conditions.items())
+    return f"{notices}{chr(10) if notices else ''}{table}\nMeasured: {conditions}. PSNR and SSIM: median over pairs.\n"

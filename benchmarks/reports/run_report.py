@@ -1,0 +1,81 @@
+"""The report of a run: its artifacts measured side by side, kept in the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ...optimize.artifacts import SUFFIXES, write_picture
+from ...optimize.errors import InputError
+from ...optimize.provenance import read_history
+from ...optimize.run_state import read_run, recall_run
+from ..quality.sheets import make_difference_sheet
+from .report import Report, format_report, measure_models
+from .tables import to_json_value
+
+__all__ = ["list_last_run", "write_run_report"]
+
+
+def list_last_run() -> tuple[dict[str, Path], Path | None, str | None]:
+    """Return the last run's reported artifacts by name, its pairs and its network.
+
+    Raises InputError when there was none.
+    """
+    folder = recall_run()
+    if folder is None:
+        raise InputError("bench: no models are named and no run is remembered; name models, or vtopt run a recipe")
+    return _list_run(folder)
+
+
+def _list_run(folder: Path) -> tuple[dict[str, Path], Path | None, str | None]:
+    state = read_run(folder)
+    models = {name: folder / file for name, file in state.reported.items() if _is_measurable(folder / file)}
+    return models, Path(state.pairs) if state.pairs else None, state.network
+
+
+def _is_measurable(path: Path) -> bool:
+    return path.suffix in {SUFFIXES[kind] for kind in ("weights", "onnx", "openvino")}
+
+
+def write_run_report(
+    folder: Path, *, count: int = 8, threads: int | None = None, fmt: Literal["md", "json"] = "md"
+) -> str:
+    """Measure a run's artifacts, write report.md, report.json and the worst pairs there, and return the text."""
+    import json
+
+    models, pairs, network = _list_run(folder)
+    report = measure_models(models, folder=pairs, count=count, threads=threads, network=network)
+    steps = [f"- {name}: {notice}" for name, path in models.items() for notice in _list_notices(path)]
+    text = format_report(report, "md") + ("\nFrom the steps:\n\n" + "\n".join(steps) + "\n" if steps else "")
+    data = json.dumps(_to_data(report, models), indent=2, allow_nan=False) + "\n"
+    _replace_text(folder / "report.md", text)
+    _replace_text(folder / "report.json", data)
+    reference = next(iter(models))
+    for name, shown in report.worst.items():
+        sheet = make_difference_sheet(shown.picture, shown.reference, shown.pair, (name, reference))
+        write_picture(sheet, folder / f"worst-{name}.png", force=True)
+    return text if fmt == "md" else data
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing."""
+    draft = path.with_name(f".vtopt-{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _list_notices(path: Path) -> list[str]:
+    """Return what the steps that made the artifact had to say, oldest first, each once."""
+    said = [notice for record in read_history(path) for notice in record.notices]
+    return list(dict.fromkeys(said))
+
+
+def _to_data(report: Report, models: dict[str, Path]) -> object:
+    return to_json_value(
+        {
+            "rows": report.rows,
+            "conditions": report.conditions,
+            "notices": report.notices,
+            "steps": {name: [vars(record) for record in read_history(path)] for name, path in models.items()},
+        }
+    )

@@ -1,0 +1,1 @@
+"""`vtopt bench run` and `bench compare`: results that others can repeat."""

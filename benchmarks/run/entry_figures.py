@@ -1,0 +1,83 @@
+"""What the times of a model come to: median, percentiles, loading, memory, and its speed as a ratio."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Container, Sequence
+from typing import Any
+
+from ..engines.runtimes import GPU_RUNTIMES
+from ..timing.intervals import Estimate, estimate_median, estimate_ratio
+from ..timing.sampling import Sample, take_off_waiting
+from .results import Entry
+
+__all__ = ["estimate_speed", "make_figures", "take_rounds"]
+
+
+def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
+    """Return an entry's figures; those of speed are to the baseline, and absent without one.
+
+    - median_ms, p90_ms, p99_ms and min_ms are of all runs, p90 and p99 by nearest rank; median_low_ms and
+      median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock, those of one thread without
+      that in which the system gave its CPU to other processes (see `take_off_waiting`); `waiting` is the part of the
+      clock's time that a thread waited for a CPU, on average;
+    - load_ms, first_ms and memory_mib are medians over the processes; memory is the most that was resident less what
+      Python, the runtime and the inputs take; None on a GPU, which has memory of its own;
+    - speed is how many times faster than the baseline, speed_low and speed_high where 95 % of other such runs find
+      it, and within_noise whether that interval holds 1.
+    """
+    if not entry.samples:
+        return {}
+    runs = sorted(time for sample in entry.samples for turn in _clean(sample, entry.threads) for time in turn)
+    clock = sum(time for sample in entry.samples for turn in sample.rounds for time, _ in turn)
+    waited = sum(waited for sample in entry.samples for turn in sample.rounds for _, waited in turn)
+    interval = estimate_median(take_rounds(entry))
+    median = statistics.median(runs)
+    figures = {
+        "runs": len(runs),
+        "waiting": waited / (clock * entry.threads),
+        "median_ms": median,
+        "median_low_ms": min(interval.low, median),
+        "median_high_ms": max(interval.high, median),
+        "p90_ms": _pick_rank(runs, 0.9),
+        "p99_ms": _pick_rank(runs, 0.99),
+        "min_ms": runs[0],
+        "load_ms": statistics.median(sample.load_ms for sample in entry.samples),
+        "first_ms": statistics.median(sample.first_ms for sample in entry.samples),
+        "memory_mib": statistics.median(sample.peak_mib - sample.imported_mib for sample in entry.samples)
+        if entry.runtime not in GPU_RUNTIMES
+        else None,
+        "steady": all(sample.steady for sample in entry.samples),
+    }
+    if baseline is None:
+        return figures
+    if baseline.key == entry.key:
+        return figures | {"speed": 1.0, "speed_low": 1.0, "speed_high": 1.0, "within_noise": None}
+    speed = estimate_speed(entry, baseline)
+    return figures | {
+        "speed": speed.value,
+        "speed_low": speed.low,
+        "speed_high": speed.high,
+        "within_noise": speed.holds(1.0),
+    }
+
+
+def estimate_speed(entry: Entry, baseline: Entry) -> Estimate:
+    """Return how many times faster an entry is than the baseline, from the rounds of the blocks that both ran in."""
+    shared = {sample.process for sample in entry.samples} & {sample.process for sample in baseline.samples}
+    return estimate_ratio(take_rounds(entry, shared), take_rounds(baseline, shared))
+
+
+def take_rounds(entry: Entry, processes: Container[int] | None = None) -> list[list[float]]:
+    """Return each process's rounds, a round as the median of its runs without waiting; default all processes."""
+    samples = [sample for sample in entry.samples if processes is None or sample.process in processes]
+    return [[statistics.median(turn) for turn in _clean(sample, entry.threads)] for sample in samples]
+
+
+def _clean(sample: Sample, threads: int) -> list[list[float]]:
+    return [[take_off_waiting(*run, threads) for run in turn] for turn in sample.rounds]
+
+
+def _pick_rank(ordered: Sequence[float], share: float) -> float:
+    return ordered[math.ceil(share * len(ordered)) - 1]

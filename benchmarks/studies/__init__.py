@@ -1,0 +1,1 @@
+"""What single rewrites, forms and kinds of int8 gain."""

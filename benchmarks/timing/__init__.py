@@ -1,0 +1,1 @@
+"""Latency and memory in processes of their own, and the intervals they are known to."""

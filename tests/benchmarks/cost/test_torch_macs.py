@@ -1,0 +1,148 @@
+"""Multiply-adds in torch: by formula, and the same as those of the export, for every network that is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vtopt.benchmarks.cost.flops import count_macs
+from vtopt.benchmarks.cost.torch_macs import FREE, RULES, count_model_macs, count_torch_macs
+from vtopt.optimize.artifacts import Size
+from vtopt.optimize.export import export_onnx
+from vtopt.optimize.networks import NETWORKS, build_network
+
+AGREEMENT = 0.01
+
+SDAFN = {"pyramid_dim": 16, "heads": 2, "mfe_filters": (8, 8), "shallow_hidden": 8, "shallow_dim": 8}
+WARP = {"pyramid_widths": (4, 6), "pyramid_dim": 8, "flow_filters": (4,)}
+COMPLETION = {"first": 8, "most": 16}
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "sdafn": SDAFN | {"pyramid_widths": (8,) * 5},
+    **{f"sdafn_plus_{levels}": SDAFN | {"pyramid_widths": (8,) * levels} for levels in (3, 4, 5)},
+    "sdafn_plus_tiny": SDAFN | {"pyramid_widths": (8, 8)},
+    "sdafn_tiny": SDAFN | {"pyramid_widths": (8, 8)},
+    "completion": COMPLETION,
+    "completion_shape": COMPLETION,
+    "completion_texture": COMPLETION,
+    "hrviton": {"conditions_width": 2, "generator_width": 2, "size": (128, 256), "condition_size": (32, 64)},
+    "hrviton_tocg": {"width": 3},
+    "hrviton_gen": {"width": 2, "size": (128, 256)},
+    "pfafn": WARP | {"generator_widths": (4, 6, 6)},
+    "pfafn_aligned": WARP | {"generator_widths": (4, 6, 6)},
+    "pfafn_warp": WARP,
+    "pfafn_warp_aligned": WARP,
+    "pfafn_gen": {"generator_widths": (4, 6, 6)},
+}
+SIZES = {"completion": Size(256, 256), "hrviton": Size(128, 256)}
+"""By the first word of the name; 64x64 for others."""
+SLOW = {"hrviton", "completion", "completion_shape", "completion_texture"}
+"""Their export takes dynamo, which takes its time."""
+
+
+def test_every_network_has_its_small_form_here() -> None:
+    assert SMALL.keys() == NETWORKS.keys()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NETWORKS]
+)
+def test_a_network_and_its_export_count_the_same(name: str, tmp_path: Path) -> None:
+    from vtopt.optimize.export import _trace_torchscript as trace  # pyright: ignore[reportPrivateUsage]
+    from vtopt.optimize.export import make_example, trace_dynamo
+
+    torch.manual_seed(0)
+    network = build_network(name, SMALL[name])
+    size = SIZES.get(name.split("_")[0], Size(64, 64))
+    example = make_example(network, size, 1, 0)
+    model = trace_dynamo(network, example, 18) if name in SLOW else trace(network, example, 17, False)
+    here, there = count_torch_macs(network.module, example), count_macs(model)
+    assert here.uncounted == there.uncounted == {}
+    assert here.macs == pytest.approx(there.macs, rel=AGREEMENT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sdafn_plus_3", "pfafn_warp", "hrviton_tocg"])
+def test_a_network_of_published_size_and_its_export_count_the_same(name: str, tmp_path: Path) -> None:
+    from vtopt.optimize.export import _trace_torchscript as trace  # pyright: ignore[reportPrivateUsage]
+    from vtopt.optimize.export import make_example
+
+    network = build_network(name)
+    example = make_example(network, Size(*network.size), 1, 0)
+    there = count_macs(trace(network, example, 17, False))
+    assert count_torch_macs(network.module, example).macs == pytest.approx(there.macs, rel=AGREEMENT)
+
+
+def test_weights_count_as_their_export_does(small_checkpoint: Path, tmp_path: Path) -> None:
+    size = Size(64, 48)
+    exported = export_onnx(small_checkpoint, tmp_path / "x.onnx", size=size, exporter="torchscript", pair_count=1)
+    counted = count_model_macs(small_checkpoint, size=size)
+    assert counted.macs == count_model_macs(exported).macs > 0
+    assert counted.flops == 2 * counted.macs
+
+
+class Run(nn.Module):
+    """Whatever a function does to a picture."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+N, C, H, W = 2, 4, 6, 8
+PIXELS = N * H * W
+
+
+@pytest.mark.parametrize(
+    ("function", "macs"),
+    [
+        pytest.param(nn.Conv2d(C, 10, 3, padding=1), PIXELS * 10 * C * 9, id="convolution"),
+        pytest.param(nn.Conv2d(C, 8, 3, padding=1, groups=2), PIXELS * 8 * C // 2 * 9, id="in groups"),
+        pytest.param(nn.ConvTranspose2d(C, 5, 4, stride=2), PIXELS * C * 5 * 16, id="transposed"),
+        pytest.param(nn.Linear(W, 3), N * C * H * W * 3, id="linear"),
+        pytest.param(lambda x: x @ x.transpose(2, 3), N * C * H * H * W, id="matrix product"),
+        pytest.param(
+            lambda x: F.scaled_dot_product_attention(x, x, x), 2 * N * C * H * H * W, id="attention, two products"
+        ),
+        pytest.param(
+            lambda x: F.grid_sample(x, torch.zeros(N, 3, 5, 2), align_corners=False), N * C * 15 * 4, id="bilinear warp"
+        ),
+        pytest.param(
+            lambda x: F.grid_sample(x, torch.zeros(N, 3, 5, 2), "nearest", align_corners=False), 0, id="nearest warp"
+        ),
+        pytest.param(
+            lambda x: F.interpolate(x, scale_factor=2.0, mode="bilinear"), PIXELS * C * 4 * 4, id="bilinear resize"
+        ),
+        pytest.param(lambda x: F.interpolate(x, scale_factor=2.0), 0, id="nearest resize"),
+        pytest.param(lambda x: F.avg_pool2d(x, 2), PIXELS // 4 * C * 4, id="average pool"),
+        pytest.param(lambda x: x.mean((2, 3)), PIXELS * C, id="mean"),
+        pytest.param(lambda x: F.relu(x + 1).softmax(1).sum(2).sqrt(), 0, id="nothing"),
+        pytest.param(nn.InstanceNorm2d(C), 0, id="normalisation"),
+    ],
+)
+def test_count_torch_macs(function: Any, macs: int) -> None:
+    counted = count_torch_macs(Run(function), (torch.zeros(N, C, H, W),))
+    assert (counted.macs, counted.uncounted) == (macs, {})
+
+
+def test_an_operation_without_a_rule_is_listed() -> None:
+    counted = count_torch_macs(Run(lambda x: torch.linalg.inv(x @ x.transpose(2, 3)) + 1), (torch.zeros(1, 1, 2, 2),))
+    assert counted.uncounted["linalg_inv_ex"] == 1
+
+
+def test_a_network_that_asks_for_numbers_is_run_on_them() -> None:
+    layer = nn.Conv2d(C, C, 1)
+    counted = count_torch_macs(Run(lambda x: layer(x) if float(x.sum()) == 0 else x), (torch.zeros(N, C, H, W),))
+    assert counted.macs == PIXELS * C * C
+
+
+def test_no_operation_is_both_free_and_counted() -> None:
+    assert not FREE & RULES.keys()

@@ -1,0 +1,122 @@
+"""Intervals: known values, and how often they hold what they promise, on drawn times with a process's own luck."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from vtopt.benchmarks.timing.intervals import (
+    RUN_SPREAD,
+    Estimate,
+    compare_estimates,
+    estimate_median,
+    estimate_ratio,
+    find_real,
+)
+
+T_OF_TWO = 4.303  # Student's t for 95 % and 2 degrees of freedom
+
+
+def test_the_median_of_processes_is_their_geometric_mean_with_students_interval() -> None:
+    found = estimate_median([[9.0, 10.0, 99.0], [20.0], [40.0, 40.0]])
+    logs = [math.log(time) for time in (10, 20, 40)]
+    margin = T_OF_TWO * statistics.stdev(logs) / math.sqrt(3)
+    assert found.value == pytest.approx(20)
+    assert found.low == pytest.approx(20 / math.exp(margin))
+    assert found.high == pytest.approx(20 * math.exp(margin))
+    assert found.freedom == 2
+
+
+def test_a_ratio_is_that_of_rounds_and_above_1_where_faster() -> None:
+    """Rounds that are slow for both, as when the machine is busy, do not move it."""
+    reference = [[10.0, 80.0, 10.0], [20.0, 10.0, 10.0]]
+    found = estimate_ratio([[5.0, 40.0, 5.0], [10.0, 5.0, 5.0]], reference)
+    assert found.value == pytest.approx(2.0)
+    assert found.error == RUN_SPREAD
+
+
+def test_the_interval_of_a_ratio_leaves_room_for_the_error_of_another_run() -> None:
+    reference, times = [[10.0], [10.0], [10.0]], [[5.0], [4.0], [6.0]]
+    found = estimate_ratio(times, reference)
+    error = math.hypot(statistics.stdev(math.log(10 / time) for (time,) in times) / math.sqrt(3), RUN_SPREAD)
+    assert math.log(found.high / found.value) == pytest.approx(T_OF_TWO * math.hypot(error, error))
+
+
+def test_one_process_is_cut_into_blocks_of_its_rounds() -> None:
+    rounds = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 5.0]
+    assert estimate_median([rounds]) == estimate_median([[1.0], [2.0], [3.0], [4.0], [5.0]])
+
+
+def test_one_round_alone_says_nothing_of_its_interval() -> None:
+    found = estimate_median([[7.0]])
+    assert (found.value, found.low, found.high) == (pytest.approx(7.0), 0, math.inf)
+    assert found.holds(1.0)
+
+
+def _draw_run(generator: np.random.Generator, ratio: float, processes: int = 8, rounds: int = 6):
+    """Draw the times of a run, in which the day, each process and each round have luck of their own.
+
+    Rounds drift together, as a machine that gets busier slows down all models.
+    """
+    reference, times = [], []
+    ratio *= np.exp(generator.normal(0, RUN_SPREAD))
+    for _ in range(processes):
+        drift = np.exp(np.cumsum(generator.normal(0, 0.1, rounds)))
+        for kept, middle in ((reference, 10.0), (times, 10.0 / ratio)):
+            luck = np.exp(generator.normal(0, 0.03))
+            kept.append((middle * luck * drift * np.exp(generator.normal(0, 0.01, rounds))).tolist())
+    return estimate_ratio(times, reference)
+
+
+def test_another_run_finds_the_ratio_within_the_interval_19_times_of_20() -> None:
+    generator = np.random.default_rng(0)
+    runs = [_draw_run(generator, 1.3) for _ in range(1200)]
+    met = statistics.fmean(first.holds(second.value) for first, second in zip(runs[::2], runs[1::2], strict=True))
+    assert 0.93 <= met <= 0.985
+
+
+def test_the_interval_is_no_wider_than_it_must_be() -> None:
+    generator = np.random.default_rng(0)
+    widths = [math.log(found.high / found.low) for found in (_draw_run(generator, 1.3) for _ in range(200))]
+    spread = math.hypot(math.hypot(0.03, 0.03) / math.sqrt(8), RUN_SPREAD)
+    assert statistics.median(widths) < 2 * 2.6 * math.sqrt(2) * spread
+
+
+def test_equal_runs_differ_beyond_the_noise_once_in_20() -> None:
+    generator = np.random.default_rng(1)
+    runs = [_draw_run(generator, 1.3) for _ in range(1200)]
+    alarms = [not compare_estimates(*pair).holds(1.0) for pair in zip(runs[::2], runs[1::2], strict=True)]
+    assert 0.01 <= statistics.fmean(alarms) <= 0.07
+
+
+def test_a_tenth_slower_is_beyond_the_noise() -> None:
+    generator = np.random.default_rng(2)
+    pairs = [(_draw_run(generator, 1.3), _draw_run(generator, 1.3 / 1.1)) for _ in range(100)]
+    assert statistics.fmean(compare_estimates(*pair).high < 1 for pair in pairs) > 0.6
+
+
+@pytest.mark.parametrize(("freedom", "t"), [(1, 12.706), (2, 4.303), (7, 2.365), (30, 2.042)])
+def test_the_chance_is_that_of_students_t(freedom: int, t: float) -> None:
+    assert Estimate(math.exp(t * 0.1), 0.0, 9.0, 0.1, freedom).chance == pytest.approx(0.05, rel=1e-3)
+    assert Estimate(math.exp(-t * 0.1), 0.0, 9.0, 0.1, freedom).chance == pytest.approx(0.05, rel=1e-3)
+
+
+def test_many_changes_are_judged_together() -> None:
+    change = Estimate(math.exp(2.6 * 0.1), 0.0, 9.0, 0.1, 14)
+    same = Estimate(1.0, 0.9, 1.1, 0.1, 14)
+    assert find_real([change]) == [True]
+    assert find_real([same, change, same]) == [False, False, False]
+    assert find_real([change, change]) == [True, True]
+
+
+def test_estimates_without_an_error_are_compared_exactly() -> None:
+    sure = estimate_median([[5.0], [5.0]])
+    found = compare_estimates(sure, sure)
+    assert (found.low, found.value, found.high) == pytest.approx((1, 1, 1))
+
+
+def test_an_estimate_of_one_round_is_compared_with_nothing() -> None:
+    assert compare_estimates(estimate_median([[7.0]]), estimate_median([[1.0], [1.0]])).holds(100.0)
