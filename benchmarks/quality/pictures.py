@@ -52,6 +52,8 @@ class Quality:
     """The largest of all pairs."""
     worst: str
     """Name of the pair with the lowest PSNR, the first of equals."""
+    median: str
+    """Name of the pair with the median PSNR, the first of equals."""
     pairs: int
 
 
@@ -92,14 +94,16 @@ def summarize_quality(scores: Mapping[str, PictureScores]) -> Quality:
     psnr = {name: score.psnr for name, score in scores.items()}
     ssim = [score.ssim for score in scores.values()]
     worst = min(psnr, key=lambda name: psnr[name])
+    middle = statistics.median_low(psnr.values())
     return Quality(
-        psnr_median=statistics.median_low(psnr.values()),
+        psnr_median=middle,
         psnr_worst=psnr[worst],
         ssim_median=statistics.median_low(ssim),
         ssim_worst=min(ssim),
         max_abs=max(score.max_abs for score in scores.values()),
         rel_max=max(score.rel_max for score in scores.values()),
         worst=worst,
+        median=next(name for name, value in psnr.items() if value == middle),
         pairs=len(scores),
     )
 

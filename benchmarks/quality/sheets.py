@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["make_difference_sheet"]
+__all__ = ["make_difference_sheet", "make_picture"]
 
 GAIN = 8
 CAPTION_HEIGHT = 16
@@ -39,15 +39,15 @@ def make_difference_sheet(
     pen = ImageDraw.Draw(sheet)
     for index, (panel, caption) in enumerate(zip((picture, reference, difference), captions, strict=True)):
         left = index * (width + GAP)
-        sheet.paste(Image.fromarray(_to_pixels(panel)), (left, CAPTION_HEIGHT))
+        sheet.paste(make_picture(panel), (left, CAPTION_HEIGHT))
         pen.text((left + 2, 2), _fit_caption(pen, caption, width - 4), fill="black", font=ImageFont.load_default())
     return sheet
 
 
-def _to_pixels(panel: np.ndarray) -> np.ndarray:
-    """Turn (3, H, W) in [-1, 1] to uint8 (H, W, 3); NaN becomes grey."""
+def make_picture(panel: np.ndarray) -> Image.Image:
+    """Return (3, H, W) in [-1, 1] as an RGB picture; NaN becomes grey."""
     pixels = np.rint((np.nan_to_num(panel, nan=0.0) + 1) * (255 / 2))
-    return np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+    return Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0)))
 
 
 def _fit_caption(pen: ImageDraw.ImageDraw, caption: str, width: int) -> str:

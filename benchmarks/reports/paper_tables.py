@@ -10,7 +10,8 @@ from typing import Any
 from ...optimize.errors import InputError
 from ..cost.flops import FLOPS_PER_MAC
 from ..options import TableName
-from .report import UNCHANGED, Report
+from ..quality.comparison import UNCHANGED
+from .report import Report
 
 __all__ = [
     "FINAL_COLUMNS",

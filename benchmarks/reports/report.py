@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...optimize.errors import InputError
-from ...optimize.progress import track
 from ..cost.flops import describe_uncounted
 from ..cost.size import count_parameters, measure_size
 from ..cost.torch_macs import count_model_macs
 from ..engines.engine import Engine, feed_pair, open_engine
-from ..engines.feeds import take_picture
 from ..engines.lots import plan_lots
 from ..engines.sets import Key, find_size, open_engines
 from ..host import describe_host
-from ..quality.pictures import PictureScores, Quality, compare_pictures, summarize_quality
+from ..quality.comparison import UNCHANGED, ShownPair, compare_models, show_pairs
+from ..quality.pictures import Quality
 from ..timing.latency import Latency, count_rounds, measure_latency
 from .tables import Format, format_table
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ...optimize.data.pairs import Pair
 
 __all__ = [
     "COLUMNS",
     "QUALITY_COLUMNS",
     "TRUTH_COLUMNS",
-    "UNCHANGED",
     "Report",
-    "WorstPair",
-    "compare_all",
     "format_report",
     "measure_models",
     "show_quality",
@@ -56,17 +49,6 @@ COLUMNS = (
 MAX_SECONDS = 120.0
 """What timing one lot of models takes at most, but for the least number of rounds."""
 TRUTH_COLUMNS = ("truth PSNR dB", "truth SSIM")
-UNCHANGED = "(person unchanged)"
-"""The trivial answer; a model that puts nothing on the person scores like it."""
-
-
-@dataclass(frozen=True)
-class WorstPair:
-    """The pair on which a model is farthest from the first model."""
-
-    pair: str
-    picture: np.ndarray
-    reference: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,8 @@ class Report:
     columns: tuple[str, ...]
     conditions: Mapping[str, Any]
     notices: tuple[str, ...]
-    worst: Mapping[str, WorstPair]
+    shown: Mapping[Key, tuple[ShownPair, ...]] = field(default_factory=dict)
+    """The worst and the median pair of each model that differs from the reference."""
 
 
 def measure_models(
@@ -141,8 +124,8 @@ def measure_models(
     }
     columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
     notices += [*(slower for lot in measured for slower in _find_slower(lot.latency)), *unloaded]
-    worst = {name: shown for lot in measured for name, shown in lot.worst.items()}
-    return Report(tuple(rows), columns, conditions, tuple(notices), worst)
+    shown = {key: pairs for lot in measured for key, pairs in lot.shown.items()}
+    return Report(tuple(rows), columns, conditions, tuple(notices), shown)
 
 
 @dataclass(frozen=True)
@@ -152,11 +135,12 @@ class _Lot:
     latency: Mapping[Key, Latency]
     quality: Mapping[Key, Quality]
     truth: Mapping[Any, Quality]
-    worst: Mapping[str, WorstPair]
+    shown: Mapping[Key, tuple[ShownPair, ...]]
 
 
 def _measure_lot(engines: Mapping[Key, Engine], pairs: Sequence[Pair], runs: int, warmup: int) -> _Lot:
-    quality, truth, worst = compare_all(engines, pairs)
+    compared = compare_models(engines, pairs)
+    shown = show_pairs(engines, pairs, compared.to_first)
     feeds = {key: feed_pair(engine, pairs[0]) for key, engine in engines.items()}
     latency = measure_latency(
         engines,
@@ -166,32 +150,7 @@ def _measure_lot(engines: Mapping[Key, Engine], pairs: Sequence[Pair], runs: int
         max_seconds=MAX_SECONDS,
         progress=count_rounds("latency", runs + warmup),
     )
-    return _Lot(latency, quality, truth, worst)
-
-
-def compare_all(
-    engines: Mapping[Key, Engine], pairs: Sequence[Pair]
-) -> tuple[dict[Key, Quality], dict[Any, Quality], dict[str, WorstPair]]:
-    """Run every engine on every pair, once; return quality to the first, to the truth, and the worst pairs."""
-    first = next(iter(engines))
-    to_first: dict[Key, dict[str, PictureScores]] = {key: {} for key in engines}
-    to_truth: dict[Any, dict[str, PictureScores]] = {}
-    worst: dict[str, tuple[float, WorstPair]] = {}
-    for pair in track(pairs, "compare pictures", total=len(pairs)):
-        pictures = {key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()}
-        for key, picture in pictures.items():
-            score = to_first[key][pair.name] = compare_pictures(picture, pictures[first])
-            name = key[0]
-            if name != first[0] and score.psnr < worst.get(name, (math.inf,))[0]:
-                worst[name] = (score.psnr, WorstPair(pair.name, picture, pictures[first]))
-        if pair.truth is not None:
-            for key, picture in (*pictures.items(), (UNCHANGED, pair.person)):
-                to_truth.setdefault(key, {})[pair.name] = compare_pictures(picture, pair.truth)
-    return (
-        {key: summarize_quality(scores) for key, scores in to_first.items()},
-        {key: summarize_quality(scores) for key, scores in to_truth.items()},
-        {name: shown for name, (_, shown) in worst.items()},
-    )
+    return _Lot(latency, compared.to_first, compared.to_truth, shown)
 
 
 def _measure_files(

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...optimize.errors import InputError
+from ..quality.comparison import UNCHANGED
 from ..run.entry_figures import make_figures
 from ..run.results import Entry, Results, pick_baseline
-from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, UNCHANGED, Report, show_quality, show_truth
+from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, Report, show_quality, show_truth
 
 __all__ = ["make_results_report"]
 
@@ -59,7 +60,6 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
         columns=_choose_columns(rows),
         conditions=_describe(results, baseline),
         notices=(*notices, *results.notices),
-        worst={},
     )
 
 

@@ -9,6 +9,7 @@ from ...optimize.artifacts import SUFFIXES, write_picture
 from ...optimize.errors import InputError
 from ...optimize.provenance import read_history
 from ...optimize.run_state import read_run, recall_run
+from ..quality.comparison import ShownPair
 from ..quality.sheets import make_difference_sheet
 from .report import Report, format_report, measure_models
 from .tables import to_json_value
@@ -51,10 +52,18 @@ def write_run_report(
     _replace_text(folder / "report.md", text)
     _replace_text(folder / "report.json", data)
     reference = next(iter(models))
-    for name, shown in report.worst.items():
-        sheet = make_difference_sheet(shown.picture, shown.reference, shown.pair, (name, reference))
+    for name, worst in _pick_worst(report).items():
+        sheet = make_difference_sheet(worst.picture, worst.reference, worst.pair, (name, reference))
         write_picture(sheet, folder / f"worst-{name}.png", force=True)
     return text if fmt == "md" else data
+
+
+def _pick_worst(report: Report) -> dict[str, ShownPair]:
+    """Return each model's worst pair on the runtime where it is worst."""
+    worst: dict[str, ShownPair] = {}
+    for (name, _), pairs in report.shown.items():
+        worst[name] = min((*pairs, *([worst[name]] if name in worst else [])), key=lambda pair: pair.psnr)
+    return worst
 
 
 def _replace_text(path: Path, text: str) -> None:

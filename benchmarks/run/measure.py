@@ -17,11 +17,12 @@ from ..cost.op_times import measure_op_times
 from ..engines.engine import Engine
 from ..engines.sets import Key, feed_engines, find_size, open_engines, shows_pictures
 from ..host import describe_load, describe_machine
-from ..reports.report import UNCHANGED, compare_all
+from ..quality.comparison import UNCHANGED, compare_models, show_pairs
 from ..timing.latency import count_rounds
 from ..timing.processes import Job, save_feeds
 from ..timing.sampling import Plan, measure_block, require_cpus
-from .results import FORMAT, Comparison, Entry, Measured, Results, Settings, read_results, write_results
+from .pictures import keep_shown
+from .results import FORMAT, Comparison, Entry, Measured, Results, Settings, Shown, read_results, write_results
 
 if TYPE_CHECKING:
     from ...optimize.data.pairs import Pair
@@ -52,7 +53,7 @@ def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *,
     if known:
         _require_same_call(known, models, settings, output)
     with tempfile.TemporaryDirectory(prefix="vtopt-bench-") as folder:
-        results, feeds = _prepare(models, settings, Path(folder), known)
+        results, feeds = _prepare(models, settings, Path(folder), known, output)
         write_results(results, output)
         results = _measure_blocks(results, models, feeds, output)
     results = replace(results, complete=True, notices=(*results.notices, *_find_unsteady(results)))
@@ -78,7 +79,7 @@ def _require_same_call(known: Results, models: Mapping[str, Path], settings: Set
 
 
 def _prepare(
-    models: Mapping[str, Path], settings: Settings, folder: Path, known: Results | None
+    models: Mapping[str, Path], settings: Settings, folder: Path, known: Results | None, output: Path
 ) -> tuple[Results, Feeds]:
     """Return results without times, those of the interrupted run where there was one, and every model's inputs."""
     from ...optimize.data.pairs import hash_pairs, open_pairs
@@ -95,7 +96,7 @@ def _prepare(
     }
     if known:
         return known, feeds
-    pictures = _compare_pictures(engines, pairs)
+    pictures = _compare_pictures(engines, pairs, output)
     costs = [
         measure_cost(name, path, network=settings.network, size=size)
         for name, path in track(models.items(), "count multiply-adds", total=len(models))
@@ -121,6 +122,7 @@ def _prepare(
         ),
         quality=pictures.quality,
         unchanged=pictures.unchanged,
+        shown=pictures.shown,
         op_times=_profile(models, engines, feeds, settings),
         notices=(*notices, *left_out, *pictures.notices),
     ), feeds
@@ -130,19 +132,24 @@ def _prepare(
 class _Pictures:
     quality: tuple[Comparison, ...] = ()
     unchanged: Quality | None = None
+    shown: tuple[Shown, ...] = ()
     notices: tuple[str, ...] = ()
 
 
-def _compare_pictures(engines: Mapping[Key, Engine], pairs: Sequence[Pair]) -> _Pictures:
-    """Compare all models' pictures where they take and make pictures; else say why not."""
+def _compare_pictures(engines: Mapping[Key, Engine], pairs: Sequence[Pair], output: Path) -> _Pictures:
+    """Compare all models' pictures where they take and make pictures; else say why not.
+
+    Those of the worst and the median pairs are kept in a folder beside `output`.
+    """
     if not shows_pictures(engines):
         return _Pictures(notices=("pictures are not compared: the models ran on noise, as their inputs are unknown",))
     try:
-        to_first, to_truth, _ = compare_all(engines, pairs)
+        compared = compare_models(engines, pairs)
+        shown = keep_shown(show_pairs(engines, pairs, compared.to_first), output)
     except InputError as error:
         return _Pictures(notices=(f"pictures are not compared: {error}",))
-    quality = tuple(Comparison(*key, score, to_truth.get(key)) for key, score in to_first.items())
-    return _Pictures(quality, to_truth.get(UNCHANGED))
+    quality = tuple(Comparison(*key, score, compared.to_truth.get(key)) for key, score in compared.to_first.items())
+    return _Pictures(quality, compared.to_truth.get(UNCHANGED), shown)
 
 
 def _profile(

@@ -26,12 +26,13 @@ __all__ = [
     "Model",
     "Results",
     "Settings",
+    "Shown",
     "pick_baseline",
     "read_results",
     "write_results",
 ]
 
-Format = Literal["vtopt bench 1"]
+Format = Literal["vtopt bench 2"]
 FORMAT: Format = get_args(Format)[0]
 
 Key = tuple[str, str, int, int]
@@ -106,6 +107,20 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A pair on which a model's picture is shown beside the first model's."""
+
+    model: str
+    runtime: str
+    role: Literal["worst", "median"]
+    pair: str
+    psnr: float
+    picture: str
+    """A PNG, by its path from the folder of the results."""
+    reference: str
+
+
+@dataclass(frozen=True)
 class Measured:
     """Milliseconds per run by operation type, from the runtime's own profiler."""
 
@@ -144,6 +159,7 @@ class Results:
     quality: tuple[Comparison, ...] = ()
     unchanged: Quality | None = None
     """How far the persons as they are, with nothing put on, are from the truth."""
+    shown: tuple[Shown, ...] = ()
     op_times: tuple[Measured, ...] = ()
     distances: tuple[Distance, ...] = ()
     notices: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def make_model(name: str, **changed: Any) -> Model:
 
 
 def make_quality(psnr: float) -> Quality:
-    return Quality(psnr, psnr - 2, 0.98, 0.97, 0.1, 0.1, "pair-0", 2)
+    return Quality(psnr, psnr - 2, 0.98, 0.97, 0.1, 0.1, "pair-0", "pair-1", 2)
 
 
 def make_results(times_ms: Mapping[str, float], **changed: Any) -> Results:
@@ -74,4 +74,4 @@ def make_results(times_ms: Mapping[str, float], **changed: Any) -> Results:
             for number, name in enumerate(times_ms)
         ),
     }
-    return Results(format="vtopt bench 1", **(given | changed))
+    return Results(format="vtopt bench 2", **(given | changed))

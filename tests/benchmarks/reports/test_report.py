@@ -114,11 +114,12 @@ def test_measure_models_compares_pictures_with_those_of_the_first_row(models: di
 
 def test_measure_models_keeps_the_worst_pair_of_models_that_differ(models: dict[str, Path]) -> None:
     pairs = _make_pairs()
-    worst = measure_models(models, pairs, **QUICK).worst
-    assert list(worst) == ["dark"]  # the same picture has no worst pair, nor has the reference
-    assert worst["dark"].pair == "pair-0"
-    np.testing.assert_allclose(worst["dark"].picture, pairs[0].person / 2, atol=1e-6)
-    np.testing.assert_allclose(worst["dark"].reference, pairs[0].person, atol=1e-6)
+    shown = measure_models(models, pairs, **QUICK).shown
+    assert {name for name, _ in shown} == {"dark"}  # the same picture has no worst pair, nor has the reference
+    (worst,) = shown["dark", "onnxruntime"]  # of two pairs the lower is also the median
+    assert (worst.role, worst.pair) == ("worst", "pair-0")
+    np.testing.assert_allclose(worst.picture, pairs[0].person / 2, atol=1e-6)
+    np.testing.assert_allclose(worst.reference, pairs[0].person, atol=1e-6)
 
 
 def test_measure_models_keeps_a_broken_picture_as_the_worst(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_measure_models_keeps_a_broken_picture_as_the_worst(tmp_path: Path) -> N
         "broken": _save(tmp_path / "broken.onnx", "m = Max (person, clothes) z = Sub (m, m) tryon = Div (z, z)"),
     }
     report = measure_models(models, _make_pairs(1), **QUICK)
-    assert np.isnan(report.worst["broken"].picture).all()
+    assert np.isnan(report.shown["broken", "onnxruntime"][0].picture).all()
     assert {row["PSNR dB"] for row in _find_rows(report, "broken")} == {-float("inf")}
 
 

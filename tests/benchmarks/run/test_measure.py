@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
 from bench_results import SETTINGS, make_entry
+from PIL import Image
 from typer.testing import CliRunner
 
 from vtopt.benchmarks.run import measure as module
@@ -25,6 +27,7 @@ from vtopt.benchmarks.timing import sampling
 from vtopt.benchmarks.timing.processes import Job
 from vtopt.benchmarks.timing.sampling import Plan, Sample
 from vtopt.optimize.cli import app
+from vtopt.optimize.data.pairs import open_pairs
 from vtopt.optimize.errors import InputError, OutputError, UsageError
 
 SMALL = replace(SETTINGS, runtimes=("onnxruntime",))
@@ -228,3 +231,19 @@ def test_an_interrupted_command_exits_with_130_and_leaves_a_valid_file(models: d
 
 def _count_samples(path: Path) -> int:
     return len(json.loads(path.read_text())["entries"][0]["samples"]) if path.exists() else 0
+
+
+def test_the_worst_and_the_median_pair_are_kept_as_pictures_beside_the_results(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    results = measure_run(models, tmp_path / "r.json", replace(SMALL, pair_count=3))
+    assert [(shown.model, shown.role) for shown in results.shown] == [("b", "worst"), ("b", "median")]
+    quality = results.find_quality("b", "onnxruntime")
+    assert quality
+    assert [shown.pair for shown in results.shown] == [quality.to_first.worst, quality.to_first.median]
+    assert [shown.psnr for shown in results.shown] == [quality.to_first.psnr_worst, quality.to_first.psnr_median]
+    persons = {pair.name: pair.person for pair in open_pairs(None, (32, 24), 3)}
+    for shown in results.shown:
+        pixels = (persons[shown.pair].transpose(1, 2, 0) + 1) * 127.5
+        assert np.abs(np.asarray(Image.open(tmp_path / shown.picture)) - pixels).max() <= 0.51
+        assert np.asarray(Image.open(tmp_path / shown.reference)).max() < 225  # tanh is below 0.77

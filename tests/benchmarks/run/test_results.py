@@ -27,7 +27,7 @@ def test_the_file_has_the_figures_of_every_entry_for_other_readers(tmp_path: Pat
     content = json.loads(write_results(make_results({"a": 10.0, "b": 5.0}), tmp_path / "r.json").read_text())
     first, second = (entry["figures"] for entry in content["entries"])
     assert (first["speed"], second["speed"], second["within_noise"]) == (1.0, pytest.approx(2.0), False)
-    assert content["format"] == "vtopt bench 1"
+    assert content["format"] == "vtopt bench 2"
     assert content["quality"][0]["to_first"]["psnr_median"] == "inf"
 
 
@@ -39,7 +39,7 @@ def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param({"format": "vtopt bench 2"}, "is of the format 'vtopt bench 2', this vtopt reads", id="version"),
+        pytest.param({"format": "vtopt bench 1"}, "is of the format 'vtopt bench 1', this vtopt reads", id="version"),
         pytest.param({"format": None}, "is JSON, but no results of vtopt bench run", id="another file"),
         pytest.param({"models": None}, "is damaged: models: field required", id="a missing key"),
         pytest.param({"models": [], "entries": []}, "has no models", id="no models"),
@@ -75,7 +75,7 @@ def test_what_is_not_json_is_refused(text: str, tmp_path: Path) -> None:
         read_results(tmp_path / "r.json")
 
 
-@pytest.mark.parametrize("text", ["[]", "3", '"vtopt bench 1"', "null"])
+@pytest.mark.parametrize("text", ["[]", "3", '"vtopt bench 2"', "null"])
 def test_json_of_another_shape_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(InputError, match="no results of vtopt bench run"):

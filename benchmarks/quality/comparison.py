@@ -1,0 +1,91 @@
+"""Run models on pairs and compare what they make: with the pictures of the first model, and with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...optimize.progress import track
+from ..engines.engine import Engine
+from ..engines.feeds import feed_pair, take_picture
+from ..engines.sets import Key
+from .pictures import PictureScores, Quality, compare_pictures, summarize_quality
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...optimize.data.pairs import Pair
+
+__all__ = ["UNCHANGED", "Compared", "ShownPair", "compare_models", "show_pairs"]
+
+UNCHANGED = "(person unchanged)"
+"""The trivial answer; a model that puts nothing on the person scores like it."""
+
+Role = Literal["worst", "median"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How far every model's pictures are from the first's, and from the truth where pairs have it."""
+
+    to_first: Mapping[Key, Quality]
+    to_truth: Mapping[Any, Quality]
+    """By model and runtime, and for `UNCHANGED`; empty without a truth."""
+
+
+@dataclass(frozen=True)
+class ShownPair:
+    """A pair on which a model's picture is shown beside the first model's, both (3, H, W) in [-1, 1]."""
+
+    role: Role
+    pair: str
+    psnr: float
+    picture: np.ndarray
+    reference: np.ndarray
+
+
+def compare_models(engines: Mapping[Key, Engine], pairs: Sequence[Pair]) -> Compared:
+    """Run every engine on every pair, once, and compare the pictures; one pair's are in memory at a time."""
+    first = next(iter(engines))
+    to_first: dict[Key, dict[str, PictureScores]] = {key: {} for key in engines}
+    to_truth: dict[Any, dict[str, PictureScores]] = {}
+    for pair in track(pairs, "compare pictures", total=len(pairs)):
+        pictures = _make_pictures(engines, pair)
+        for key, picture in pictures.items():
+            to_first[key][pair.name] = compare_pictures(picture, pictures[first])
+        if pair.truth is not None:
+            for key, picture in (*pictures.items(), (UNCHANGED, pair.person)):
+                to_truth.setdefault(key, {})[pair.name] = compare_pictures(picture, pair.truth)
+    return Compared(
+        {key: summarize_quality(scores) for key, scores in to_first.items()},
+        {key: summarize_quality(scores) for key, scores in to_truth.items()},
+    )
+
+
+def show_pairs(
+    engines: Mapping[Key, Engine], pairs: Iterable[Pair], to_first: Mapping[Key, Quality]
+) -> dict[Key, tuple[ShownPair, ...]]:
+    """Return the worst and the median pair of every model whose pictures differ from the first's, made anew.
+
+    Where one pair is both it is shown once, as the worst.
+    """
+    first = next(iter(engines))
+    named = {pair.name: pair for pair in pairs}
+    shown: dict[Key, tuple[ShownPair, ...]] = {}
+    for key in engines:
+        quality = to_first[key]
+        if key == first or not quality.max_abs:
+            continue
+        roles: dict[str, Role] = {quality.median: "median", quality.worst: "worst"}
+        found = []
+        for name, role in reversed(roles.items()):
+            pictures = _make_pictures({each: engines[each] for each in (first, key)}, named[name])
+            score = compare_pictures(pictures[key], pictures[first])
+            found.append(ShownPair(role, name, score.psnr, pictures[key], pictures[first]))
+        shown[key] = tuple(found)
+    return shown
+
+
+def _make_pictures(engines: Mapping[Key, Engine], pair: Pair) -> dict[Key, np.ndarray]:
+    return {key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()}
