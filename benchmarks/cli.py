@@ -1,249 +1,28 @@
-"""The bench commands: run, report, compare, rewrites, forms, int8 and fid."""
+"""The bench commands."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
-
 import typer
 
-from ..optimize.artifacts import Force, Json, PairCount, PairsFolder, SizeOption
-from ..optimize.durations import parse_duration
-from ..optimize.errors import UsageError
+from .fid.command import fid_command
 from .run_commands import compare_command, report_command, run_command
+from .studies.commands import correlation_command, forms_command, int8_command, rewrites_command
 
 __all__ = ["bench"]
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure models side by side.")
 
+COMMANDS = {
+    "run": (run_command, "fp32.onnx int8.onnx --threads 1,2 -o results.json"),
+    "report": (report_command, "results.json --table final --format csv"),
+    "compare": (compare_command, "before.json results.json"),
+    "rewrites": (rewrites_command, "--network sdafn_plus_3 --batch 1 --output rewrites.csv"),
+    "forms": (forms_command, "--case 256x128x96 --threads 2 --output forms.csv"),
+    "correlation": (correlation_command, "--case 256x32x24 --count 1000 --count 10000"),
+    "int8": (int8_command, "--network sdafn_plus_tiny --output int8.csv --sheets worst"),
+    "fid": (fid_command, "made real --weights pt_inception-2015-12-05-6726825d.pth"),
+}
+"""Name -> function and an example."""
 
-bench.command("run", epilog="Example: vtopt bench run fp32.onnx int8.onnx --threads 1,2 -o results.json")(run_command)
-bench.command("report", epilog="Example: vtopt bench report results.json --table final --format csv")(report_command)
-bench.command("compare", epilog="Example: vtopt bench compare before.json results.json")(compare_command)
-
-
-@bench.command(
-    "rewrites", epilog="Example: vtopt bench rewrites --network sdafn_plus_3 --batch 1 --output rewrites.csv"
-)
-def rewrites_command(
-    *,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Repeatable. Default: sdafn_plus_3, sdafn and, trained, sdafn_plus_tiny.", show_default=False
-        ),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
-    ] = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and 4.", show_default=False)
-    ] = None,
-    size: SizeOption = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Measure what each graph rewrite gains over a plain export: time, memory and operations.
-
-    Every network runs in torch, plainly exported (TorchScript and onnxsim), slimmed by onnxslim, exported by
-    vtopt, with each rewrite alone and with all, on onnxruntime and OpenVINO. Weights are random, from a fixed
-    seed. All models of a group run in turns.
-    """
-    from .reports.files import check_report
-    from .studies.rewrite_report import format_rewrites, write_csv
-    from .studies.rewrite_times import DEFAULT_BATCHES, DEFAULT_NETWORKS, measure_rewrites
-
-    if output:
-        check_report(output, force=force)
-    groups = []
-    asked = {"threads": threads, "batches": batch or DEFAULT_BATCHES, "size": size, "runs": runs}
-    for group in measure_rewrites(network or DEFAULT_NETWORKS, **asked):
-        groups.append(group)
-        if output and group.rows:
-            write_csv(groups, output)
-    print(format_rewrites(groups, as_json=json), end="")
-
-
-@bench.command("forms", epilog="Example: vtopt bench forms --case 256x128x96 --threads 2 --output forms.csv")
-def forms_command(
-    *,
-    case: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHANNELSxHEIGHTxWIDTH", help="Repeatable. Default: the warps of SDAFN_plus.", show_default=False
-        ),
-    ] = None,
-    heads: Annotated[int, typer.Option(min=2, help="Places that each pixel looks at.")] = 6,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Repeatable. Default: 1, 2 and 4, as far as there are cores.", show_default=False),
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each form.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Measure one warp with K heads by itself in every form, and show which a rewrite chooses.
-
-    The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
-    plain form makes.
-    """
-    from .reports.files import check_report
-    from .studies.form_report import format_forms, write_forms_csv
-    from .studies.warp_forms import DEFAULT_CASES, NOTE, measure_forms
-
-    if output:
-        check_report(output, force=force)
-    groups = []
-    for group in measure_forms(case or DEFAULT_CASES, heads=heads, threads=threads, runs=runs):
-        groups.append(group)
-        if output:
-            write_forms_csv(groups, output)
-    print(format_forms(groups, NOTE, as_json=json), end="")
-
-
-@bench.command("correlation", epilog="Example: vtopt bench correlation --case 256x32x24 --count 1000 --count 10000")
-def correlation_command(
-    *,
-    case: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHANNELSxHEIGHTxWIDTH",
-            help="Repeatable. Default: PF-AFN's five levels for pictures of 256x192.",
-            show_default=False,
-        ),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Repeatable. Default: 1 and 2, as far as there are cores.", show_default=False),
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each form.")] = 20,
-    count: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Repeatable. Instead, print the seconds that N runs take, plainly and as shipped.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each group.")] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Measure one correlation layer by itself in every form, and show which PF-AFN computes in.
-
-    The forms run in turns, on onnxruntime and OpenVINO, for each case and thread count. Each must make what the
-    plain form makes. With --count all N runs are made, in turns block by block; an interruption keeps what was
-    measured, and the row says how many runs that is.
-    """
-    from .reports.files import check_report
-    from .studies import correlation_counts, correlation_forms
-    from .studies.form_report import format_forms, write_forms_csv
-    from .studies.single_correlation import DEFAULT_CASES
-
-    if output:
-        check_report(output, force=force)
-    cases, groups = case or DEFAULT_CASES, []
-    if count:
-        note = correlation_counts.NOTE
-        measured = correlation_counts.measure_counts(count, cases, threads=threads)
-    else:
-        note = correlation_forms.NOTE
-        measured = correlation_forms.measure_correlation(cases, threads=threads, runs=runs)
-    try:
-        for group in measured:
-            groups.append(group)
-            if output:
-                write_forms_csv(groups, output)
-    finally:
-        if any(group.rows for group in groups):
-            print(format_forms(groups, note, as_json=json), end="")
-
-
-@bench.command("int8", epilog="Example: vtopt bench int8 --network sdafn_plus_tiny --output int8.csv --sheets worst")
-def int8_command(
-    *,
-    network: Annotated[
-        list[str] | None,
-        typer.Option(help="Repeatable. Default: sdafn_plus_tiny, trained, and sdafn_plus_3.", show_default=False),
-    ] = None,
-    pairs: PairsFolder = None,
-    pair_count: PairCount = 20,
-    min_psnr: Annotated[float, typer.Option(help="The budget of the form that has one, in dB.")] = 45.0,
-    time_budget: Annotated[
-        float | None,
-        typer.Option(parser=parse_duration, metavar="DURATION", help="How long each search for it may take."),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads a runtime may use.")] = 2,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 10,
-    output: Annotated[Path | None, typer.Option(help="Also write a CSV, anew after each network.")] = None,
-    sheets: Annotated[
-        Path | None, typer.Option(help="Also write the worst pair of each form as pictures to this folder.")
-    ] = None,
-    force: Force = False,
-    json: Json = False,
-) -> None:
-    """Compare int8 as vtopt makes it with what other tools make: size, time, pictures and flow.
-
-    Others quantise the plain export: all of it per tensor by onnxruntime, and with the defaults of onnxruntime,
-    NNCF and neural-compressor. Forms on one runtime run in turns. Pairs that are compared are not calibrated on.
-    """
-    from .reports.files import check_report
-    from .studies.int8_figures import DEFAULT_NETWORKS, measure_int8
-    from .studies.int8_report import check_sheets, format_int8, write_int8_csv, write_sheets
-
-    if output:
-        check_report(output, force=force)
-    if sheets:
-        check_sheets(sheets, force=force)
-    groups = []
-    asked = {"pairs": pairs, "pair_count": pair_count, "min_psnr": min_psnr, "time_budget": time_budget}
-    for group in measure_int8(network or DEFAULT_NETWORKS, **asked, threads=threads, runs=runs):
-        groups.append(group)
-        if output and group.rows:
-            write_int8_csv(groups, output)
-        if sheets:
-            write_sheets(group, sheets)
-    print(format_int8(groups, as_json=json), end="")
-
-
-@bench.command("fid", epilog="Example: vtopt bench fid made real --weights pt_inception-2015-12-05-6726825d.pth")
-def fid_command(
-    pictures: Annotated[Path, typer.Argument(help="A folder of pictures.")],
-    reference: Annotated[Path, typer.Argument(help="The folder of real pictures to compare with.")],
-    *,
-    weights: Annotated[
-        Path | None, typer.Option(help="The published Inception weights, as .pth or TorchScript .pt.")
-    ] = None,
-    download_weights: Annotated[
-        bool, typer.Option("--download-weights", help="Download them, once, to the cache: 91 MiB.")
-    ] = False,
-    trust_weights: Annotated[
-        bool, typer.Option("--trust-weights", help="Take weights of another sha256; a TorchScript file runs code.")
-    ] = False,
-    resize: Annotated[
-        Literal["clean", "legacy"], typer.Option(help="Bicubic and antialiased, or bilinear as older scripts.")
-    ] = "clean",
-    kid: Annotated[bool, typer.Option("--kid", help="Also the kernel distance.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the kernel distance's subsets.")] = 0,
-    json: Json = False,
-) -> None:
-    """Compare two sets of pictures: FID on the published Inception weights.
-
-    Without weights it is fd_random, the same distance on a small random network, which is no FID. What was
-    measured of the reference is kept in the cache.
-    """
-    from .fid.measure import format_distances, measure_distances
-    from .fid.picture_folder import PictureFolder
-    from .fid.published import download_weights as download
-
-    if weights and download_weights:
-        raise UsageError("bench fid: --weights and --download-weights exclude each other; pass one")
-    sets = PictureFolder(pictures), PictureFolder(reference)
-    file = download() if download_weights else weights
-    asked = {"resize": resize, "kid": kid, "trust_weights": trust_weights, "seed": seed}
-    print(format_distances(measure_distances(*sets, weights=file, **asked), as_json=json), end="")
+for name, (command, example) in COMMANDS.items():
+    bench.command(name, epilog=f"Example: vtopt bench {name} {example}")(command)

@@ -145,7 +145,9 @@ def run_command(
     ] = None,
     network: NetworkName = None,
     pairs: PairsFolder = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the artifacts. Default: vtopt-out/RECIPE.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the artifacts. Default: vtopt-out/RECIPE.")
+    ] = None,
     pair_count: PairCount = 8,
     threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Make every artifact anew.")] = False,
@@ -292,7 +294,7 @@ def sensitivity_command(
         Literal["auto", "minmax", "percentile", "entropy", "mse"],
         typer.Option(help="How int8 finds its ranges; auto is what gives the best pictures of these."),
     ] = "auto",
-    output: Annotated[Path | None, typer.Option(help="Also write the table: .csv or .json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the table: .csv or .json.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Also draw it: .svg.")] = None,
     json: Json = False,
     force: Force = False,
