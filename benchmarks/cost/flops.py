@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-__all__ = ["FLOPS_PER_MAC", "MacReport", "count_macs", "describe_uncounted"]
+__all__ = ["FLOPS_PER_MAC", "MacReport", "count_graph_macs", "count_macs", "describe_uncounted"]
 
 FLOPS_PER_MAC = 2
 
 
 @dataclass
 class MacReport:
-    """Multiply-adds in all, by operation type and by node; and what could not be counted."""
+    """Multiply-adds of one picture in all, by operation type and by node; and what could not be counted."""
 
     macs: int
     by_op: dict[str, int]
@@ -42,16 +42,21 @@ def describe_uncounted(uncounted: Mapping[str, int]) -> str:
     return ", ".join(f"{op} ({number})" for op, number in uncounted.items())
 
 
-def count_macs(source: Path | onnx.ModelProto | openvino.Model) -> MacReport:
-    """Count the multiply-adds of one run of an ONNX model or OpenVINO IR, for a batch of 1.
+def count_macs(source: Path | onnx.ModelProto | openvino.Model, size: tuple[int, int] | None = None) -> MacReport:
+    """Count the multiply-adds that an ONNX model or OpenVINO IR takes for one picture of a batch.
 
     One multiply-add is one MAC; 1 MAC = 2 FLOPs. Convolutions, matrix products, sampling and averages
     count as `mac_rules` says; elementwise operations are not MACs; an operation with no rule is listed
-    under `uncounted`. A fixed batch counts as it is, a dynamic one as 1, a dynamic picture size as 256x192.
+    under `uncounted`. Of a fixed batch of N, what a run takes is divided by N; a dynamic height and width are those of
+    `size`, by default 256x192.
 
     Raises InputError for weights and checkpoints: export them first.
     """
-    graph = load_graph(source)
+    return count_graph_macs(load_graph(source, size=size))
+
+
+def count_graph_macs(graph: Graph) -> MacReport:
+    """Count the multiply-adds of one picture in a graph that was loaded with its shapes (see `count_macs`)."""
     by_op: Counter[str] = Counter()
     by_node: dict[str, int] = {}
     uncounted: Counter[str] = Counter()
@@ -62,8 +67,8 @@ def count_macs(source: Path | onnx.ModelProto | openvino.Model) -> MacReport:
         if macs is None:
             uncounted[node.op + problem] += 1
         elif macs:
-            by_op[node.op] += macs
-            by_node[_name_node(node, by_node)] = macs
+            by_op[node.op] += macs // graph.batch
+            by_node[_name_node(node, by_node)] = macs // graph.batch
     return MacReport(sum(by_op.values()), dict(by_op.most_common()), by_node, dict(uncounted))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,18 +39,22 @@ class Graph:
     shapes: Mapping[str, Shape]
     constants: Mapping[str, str]
     """Constant value -> its element type, lower case ("float", "float16", "int8", "f32", "i64", ...)."""
+    batch: int = 1
+    """Pictures that one run takes: the first side that all inputs (N, C, H, W) share, 1 where they differ."""
 
 
-def load_graph(source: Path | onnx.ModelProto | openvino.Model, *, shapes: bool = True) -> Graph:
+def load_graph(
+    source: Path | onnx.ModelProto | openvino.Model, *, shapes: bool = True, size: tuple[int, int] | None = None
+) -> Graph:
     """Read a model file, or a model in memory, as a `Graph`.
 
-    A dynamic batch becomes 1 and a dynamic height and width 256x192. `shapes` False skips shape
-    inference: only constants have shapes then. Models in memory are not changed.
+    A dynamic batch becomes 1, and a dynamic height and width those of `size`, by default 256x192. `shapes` False skips
+    shape inference: only constants have shapes then. Models in memory are not changed.
 
     Raises InputError for weights and checkpoints, which hold no graph, and for damaged files.
     """
     if not isinstance(source, Path | str):
-        return _read_model(source, shapes)
+        return _read_model(source, shapes, size or DEFAULT_SIZE)
     from ...optimize.artifacts import detect_kind
 
     path = Path(source)
@@ -59,7 +63,7 @@ def load_graph(source: Path | onnx.ModelProto | openvino.Model, *, shapes: bool 
         raise InputError(f"{path}: {kind} hold no graph to count; export them first: vtopt export")
     model = load_onnx(path) if kind == "onnx" else _load_openvino(path)
     try:
-        return _read_model(model, shapes)
+        return _read_model(model, shapes, size or DEFAULT_SIZE)
     except Exception as error:  # onnx and OpenVINO raise nearly anything on a graph that makes no sense
         raise InputError(f"{path}: its shapes cannot be found: {take_reason(error)}; make it again") from error
 
@@ -82,21 +86,26 @@ def _load_openvino(path: Path) -> openvino.Model:
         raise InputError(f"{path}: cannot be read: {take_reason(error)}; copy it again, with its .bin") from error
 
 
-def _read_model(model: Any, shapes: bool) -> Graph:
+def _read_model(model: Any, shapes: bool, size: tuple[int, int]) -> Graph:
     if hasattr(model, "graph"):
         copy = type(model)()
         copy.CopyFrom(model)
-        return _read_onnx(copy, shapes)
-    return _read_openvino(model.clone(), shapes)
+        return _read_onnx(copy, shapes, size)
+    return _read_openvino(model.clone(), shapes, size)
 
 
-def _fix_shape(shape: Shape) -> list[int]:
-    """Return an input's shape with every dynamic side settled: 256x192 for a picture's, 1 for any other."""
-    default = [1, 3, *DEFAULT_SIZE] if len(shape) == 4 else [1] * len(shape)
+def _fix_shape(shape: Shape, size: tuple[int, int]) -> list[int]:
+    """Return an input's shape with every dynamic side settled: `size` for a picture's, 1 for any other."""
+    default = [1, 3, *size] if len(shape) == 4 else [1] * len(shape)
     return [free if side is None else side for side, free in zip(shape, default, strict=True)]
 
 
-def _read_onnx(model: onnx.ModelProto, shapes: bool) -> Graph:
+def _find_batch(inputs: Iterable[Shape]) -> int:
+    batches = {shape[0] or 1 for shape in inputs if len(shape) == 4}
+    return batches.pop() if len(batches) == 1 else 1
+
+
+def _read_onnx(model: onnx.ModelProto, shapes: bool, size: tuple[int, int]) -> Graph:
     from onnx import TensorProto, inliner
 
     if model.functions:
@@ -113,9 +122,11 @@ def _read_onnx(model: onnx.ModelProto, shapes: bool) -> Graph:
         for node in graph.node
     )
     known: dict[str, Shape] = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+    fed = [value for value in graph.input if value.name not in tensors]
+    batch = _find_batch(map(_read_shape, fed))
     if shapes:
-        known = dict(_infer_onnx_shapes(model, tensors)) | known
-    return Graph(nodes, known, constants)
+        known = dict(_infer_onnx_shapes(model, fed, size)) | known
+    return Graph(nodes, known, constants, batch)
 
 
 def _read_attributes(node: onnx.NodeProto) -> Iterator[tuple[str, Any]]:
@@ -144,17 +155,18 @@ STAND_INS: Mapping[str, tuple[str, slice]] = {
 """onnxruntime's own ops, which onnx infers no shapes for -> an ONNX op of the same shapes, and its inputs."""
 
 
-def _infer_onnx_shapes(model: onnx.ModelProto, tensors: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    """Yield every value's shape after inference; `model` is changed on the way."""
+def _infer_onnx_shapes(
+    model: onnx.ModelProto, fed: Sequence[onnx.ValueInfoProto], size: tuple[int, int]
+) -> Iterator[tuple[str, Shape]]:
+    """Yield every value's shape after inference, with pictures `fed` of this size; `model` is changed on the way."""
     from onnx import shape_inference
 
     graph = model.graph
-    fed = [value for value in graph.input if value.name not in tensors]
     if any(None in _read_shape(value) for value in fed):
         for value in itertools.chain(graph.output, graph.value_info):
             value.type.tensor_type.ClearField("shape")
     for value in fed:
-        for dim, side in zip(value.type.tensor_type.shape.dim, _fix_shape(_read_shape(value)), strict=True):
+        for dim, side in zip(value.type.tensor_type.shape.dim, _fix_shape(_read_shape(value), size), strict=True):
             dim.dim_value = side
     for node in graph.node:
         if node.op_type in STAND_INS:
@@ -173,10 +185,10 @@ def _read_shape(value: onnx.ValueInfoProto) -> Shape:
     return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim)
 
 
-def _read_openvino(model: openvino.Model, shapes: bool) -> Graph:
+def _read_openvino(model: openvino.Model, shapes: bool, size: tuple[int, int]) -> Graph:
     inputs = {index: _read_partial(port) for index, port in enumerate(model.inputs)}
     if shapes and any(None in shape for shape in inputs.values()):
-        model.reshape({index: _fix_shape(shape) for index, shape in inputs.items()})
+        model.reshape({index: _fix_shape(shape, size) for index, shape in inputs.items()})
     nodes, known, constants = [], {}, {}
     for op in model.get_ordered_ops():
         made = tuple(_name_value(port) for port in op.outputs())
@@ -186,7 +198,7 @@ def _read_openvino(model: openvino.Model, shapes: bool) -> Graph:
             continue
         taken = tuple(_name_value(port.get_source_output()) for port in op.inputs())
         nodes.append(Node(op.get_type_name(), op.get_friendly_name(), taken, made, op.get_attributes()))
-    return Graph(tuple(nodes), known, constants)
+    return Graph(tuple(nodes), known, constants, _find_batch(inputs.values()))
 
 
 def _name_value(port: Any) -> str:

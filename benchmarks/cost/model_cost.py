@@ -7,54 +7,75 @@ import zlib
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from ...optimize.artifacts import detect_kind, hash_artifact
 from ...optimize.provenance import read_history
 from ..reports.tables import to_json_value
 from ..run.results import Model
-from .graphs import load_graph
-from .size import count_parameters, list_artifact_files, measure_size
-from .torch_macs import count_model_macs
+from .flops import MacReport, count_graph_macs
+from .graphs import Graph, load_graph
+from .size import count_graph_parameters, list_artifact_files, measure_size
+from .torch_macs import count_network_macs
 
-__all__ = ["measure_compressed", "measure_cost", "measure_weight_bytes"]
+__all__ = ["Counts", "count_model", "measure_compressed", "measure_cost"]
 
 ZLIB_LEVEL = 6
 CHUNK = 1 << 20
 
 
 def measure_cost(name: str, path: Path, *, network: str | None = None, size: tuple[int, int] | None = None) -> Model:
-    """Measure a file; multiply-adds are of one picture in torch, ONNX or IR by the same convention (see `mac_rules`).
-
-    `size` is the height and width of the pictures that weights are counted for, by default their network's own.
-    """
-    counted = count_model_macs(path, network, size)
+    """Measure a file: its bytes, and what `count_model` counts."""
+    counted = count_model(path, network=network, size=size)
     return Model(
         name=name,
         path=str(path),
         kind=detect_kind(path),
         sha256=hash_artifact(path),
         bytes=measure_size(path),
-        weight_bytes=measure_weight_bytes(path, network),
+        weight_bytes=counted.weight_bytes,
         compressed_bytes=measure_compressed(path),
-        parameters=count_parameters(path, network),
-        macs=counted.macs,
-        uncounted=counted.uncounted,
+        parameters=counted.parameters,
+        macs=counted.macs.macs,
+        uncounted=counted.macs.uncounted,
         history=tuple(to_json_value(asdict(record)) for record in read_history(path)),
     )
 
 
-def measure_weight_bytes(path: Path, network: str | None = None) -> int:
-    """Return the bytes of a graph's constants in their own types; of weights, those of their network in float32."""
+class Counts(NamedTuple):
+    """What is counted in a file, which is loaded once for all of it."""
+
+    macs: MacReport
+    """Of one picture, in torch, ONNX and IR by the same convention (see `mac_rules`)."""
+    parameters: int
+    weight_bytes: int
+    """Of a graph's constants in their own types; of weights, those of their network in float32."""
+
+
+def count_model(path: Path, *, network: str | None = None, size: tuple[int, int] | None = None) -> Counts:
+    """Count a model's multiply-adds, parameters and bytes of weights.
+
+    `network` names the architecture of weights that do not say it; `size` is the height and width of the pictures that
+    weights and graphs of any size are counted for, by default the network's own, and 256x192.
+    """
     if detect_kind(path) in ("onnx", "openvino"):
-        graph = load_graph(path, shapes=False)
-        bits = (
-            _find_bits(kind) * prod(side or 0 for side in graph.shapes[name]) for name, kind in graph.constants.items()
-        )
-        return -(-sum(bits) // 8)
+        graph = load_graph(path, size=size)
+        return Counts(count_graph_macs(graph), count_graph_parameters(graph), _add_constants(graph))
     from ...optimize.weights import load_network
 
-    state = load_network(path, network).module.state_dict()
-    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    loaded = load_network(path, network)
+    state = loaded.module.state_dict()
+    return Counts(
+        macs=count_network_macs(loaded, size),
+        parameters=sum(parameter.numel() for parameter in loaded.module.parameters()),
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
+    )
+
+
+def _add_constants(graph: Graph) -> int:
+    """Return the bytes of all constants."""
+    bits = (_find_bits(kind) * prod(side or 0 for side in graph.shapes[name]) for name, kind in graph.constants.items())
+    return -(-sum(bits) // 8)
 
 
 def _find_bits(kind: str) -> int:

@@ -13,7 +13,7 @@ from .graphs import Graph, Node, load_graph, load_onnx
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["count_parameters", "list_artifact_files", "measure_size"]
+__all__ = ["count_graph_parameters", "count_parameters", "list_artifact_files", "measure_size"]
 
 
 def measure_size(path: Path) -> int:
@@ -82,7 +82,7 @@ def count_parameters(path: Path, network: str | None = None) -> int:
 
     path = Path(path)
     if detect_kind(path) in ("onnx", "openvino"):
-        return _count_weights(load_graph(path, shapes=False))
+        return count_graph_parameters(load_graph(path, shapes=False))
     from ...optimize.weights import load_network
 
     return sum(parameter.numel() for parameter in load_network(path, network).module.parameters())
@@ -140,7 +140,8 @@ _KERNELS = frozenset(op for op in WEIGHT_SLOTS if "Conv" in op or "MatMul" in op
 _INTEGER_KERNELS = frozenset({"ConvInteger", "MatMulInteger"})
 
 
-def _count_weights(graph: Graph) -> int:
+def count_graph_parameters(graph: Graph) -> int:
+    """Return the numbers in the constants of a graph that act as weights (see `count_parameters`)."""
     makers = {name: node for node in graph.nodes for name in node.outputs}
     found: set[str] = set()
     for node in graph.nodes:

@@ -15,23 +15,31 @@ from .flops import MacReport, count_macs
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["count_model_macs", "count_torch_macs"]
+    from ...optimize.networks import Network
+
+__all__ = ["count_model_macs", "count_network_macs", "count_torch_macs"]
 
 
 def count_model_macs(path: Path, network: str | None = None, size: tuple[int, int] | None = None) -> MacReport:
-    """Count one run of any model for a batch of 1: ONNX and IR as a graph, weights and checkpoints in their network.
+    """Count what any model takes for one picture: ONNX and IR as a graph, weights and checkpoints in their network.
 
-    `network` names the architecture of weights that do not say it; `size` is the height and width that weights are
-    counted for, by default the network's own.
+    `network` names the architecture of weights that do not say it; `size` is the height and width that weights and
+    graphs of any size are counted for, by default the network's own, and 256x192.
     """
-    from ...optimize.artifacts import Size, detect_kind
-    from ...optimize.export import make_example
+    from ...optimize.artifacts import detect_kind
     from ...optimize.weights import load_network
 
     if detect_kind(path) in ("onnx", "openvino"):
-        return count_macs(path)
-    loaded = load_network(path, network)
-    return count_torch_macs(loaded.module, make_example(loaded, Size(*(size or loaded.size)), 1, 0))
+        return count_macs(path, size)
+    return count_network_macs(load_network(path, network), size)
+
+
+def count_network_macs(network: Network, size: tuple[int, int] | None = None) -> MacReport:
+    """Count what a network takes for one picture of this height and width, by default its own."""
+    from ...optimize.artifacts import Size
+    from ...optimize.export import make_example
+
+    return count_torch_macs(network.module, make_example(network, Size(*(size or network.size)), 1, 0))
 
 
 def count_torch_macs(module: nn.Module, inputs: tuple[Tensor, ...]) -> MacReport:

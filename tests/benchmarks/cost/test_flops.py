@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from vtopt.benchmarks.cost.flops import FLOPS_PER_MAC, count_macs
 from vtopt.benchmarks.cost.mac_rules import FREE, RULES
@@ -34,7 +36,6 @@ def _to_openvino(model: onnx.ModelProto, folder: Path) -> openvino.Model:
 
 
 CONV = "(float[1,4,8,6] x, float[8,4,3,3] w) => (float[a,b,c,d] y) { y = Conv <pads=[1,1,1,1]> (x, w) }"
-
 FORMS = [
     pytest.param(CONV, 8 * H * W * (4 * 3 * 3), id="a convolution takes channels times kernel for each element"),
     pytest.param(
@@ -263,23 +264,36 @@ def test_count_macs_counts_a_qdq_model_like_float() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "counted"),
+    "batch",
     [
-        pytest.param("N", 1, id="a dynamic batch counts as one"),
-        pytest.param("1", 1, id="a batch of one"),
-        pytest.param("4", 4, id="a fixed batch counts as it is"),
+        pytest.param("N", id="a dynamic batch counts as one"),
+        pytest.param("1", id="a batch of one"),
+        pytest.param("4", id="a fixed batch is divided by its pictures"),
     ],
 )
-def test_count_macs_of_a_batch(batch: str, counted: int, tmp_path: Path) -> None:
+def test_count_macs_is_of_one_picture(batch: str, tmp_path: Path) -> None:
     model = _parse(CONV.replace("float[1,", f"float[{batch},"))
-    assert count_macs(model).macs == counted * 8 * H * W * (4 * 3 * 3)
-    assert count_macs(_to_openvino(model, tmp_path)).macs == counted * 8 * H * W * (4 * 3 * 3)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 4, 3, 3), np.float32), "w"))
+    for report in (count_macs(model), count_macs(_to_openvino(model, tmp_path))):
+        assert report.macs == 8 * H * W * (4 * 3 * 3)
+        assert list(report.by_op.values()) == list(report.by_node.values()) == [report.macs]
+
+
+def test_count_macs_of_inputs_with_different_first_sides_is_of_the_run() -> None:
+    assert count_macs(_parse(CONV.replace("float[1,", "float[4,"))).macs == 4 * 8 * H * W * (4 * 3 * 3)
 
 
 def test_count_macs_takes_a_dynamic_picture_for_256x192(tmp_path: Path) -> None:
     model = _parse(CONV.replace("float[1,4,8,6]", "float[N,4,H,W]"))
     assert count_macs(model).macs == 8 * 256 * 192 * (4 * 3 * 3)
     assert count_macs(_to_openvino(model, tmp_path)).macs == 8 * 256 * 192 * (4 * 3 * 3)
+
+
+def test_count_macs_takes_a_dynamic_picture_for_the_size_of_the_run(tmp_path: Path) -> None:
+    model = _parse(CONV.replace("float[1,4,8,6]", "float[N,4,H,W]"))
+    for source in (model, _to_openvino(model, tmp_path)):
+        assert count_macs(source, (64, 48)).macs == 8 * 64 * 48 * (4 * 3 * 3)
+    assert count_macs(_parse(CONV), (64, 48)).macs == 8 * H * W * (4 * 3 * 3)  # a fixed size stays
 
 
 def test_count_macs_sees_through_stale_shapes_of_a_model_that_became_dynamic() -> None:

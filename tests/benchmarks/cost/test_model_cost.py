@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vtopt.benchmarks.cost.model_cost import measure_compressed, measure_cost, measure_weight_bytes
+from vtopt.benchmarks.cost.model_cost import count_model, measure_compressed, measure_cost
 
 
 def _save(path: Path, dtype: type = np.float32) -> Path:
@@ -40,7 +40,7 @@ def test_measure_cost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("dtype", "each"), [(np.float32, 4), (np.float16, 2), (np.int8, 1)])
 def test_weights_in_memory_are_of_their_own_type(dtype: type, each: int, tmp_path: Path) -> None:
-    assert measure_weight_bytes(_save(tmp_path / "a.onnx", dtype)) == 8 * 3 * 9 * each
+    assert count_model(_save(tmp_path / "a.onnx", dtype)).weight_bytes == 8 * 3 * 9 * each
 
 
 def test_an_ir_is_compressed_with_its_weights(tmp_path: Path) -> None:
@@ -56,3 +56,22 @@ def test_weights_are_those_of_their_network(small_checkpoint: Path) -> None:
     assert cost.kind == "checkpoint"
     assert cost.macs
     assert 4 * cost.parameters <= cost.weight_bytes < cost.bytes
+
+
+def test_weights_are_loaded_once(small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtopt.optimize import weights
+
+    loaded, load = [], weights.load_network
+    monkeypatch.setattr(weights, "load_network", lambda *asked: loaded.append(asked) or load(*asked))
+    measure_cost("net", small_checkpoint, size=(64, 48))
+    assert loaded == [(small_checkpoint, None)]
+
+
+def test_a_model_of_any_size_is_counted_at_that_of_the_run(small_checkpoint: Path, tmp_path: Path) -> None:
+    model = onnx.load(_save(tmp_path / "a.onnx"))
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"side {axis}"
+    onnx.save(model, tmp_path / "any.onnx")
+    assert count_model(tmp_path / "any.onnx", size=(64, 48)).macs.macs == 8 * 62 * 46 * 3 * 9
+    small, large = (count_model(small_checkpoint, size=size).macs.macs for size in ((64, 48), (128, 96)))
+    assert 3.9 * small < large < 4.1 * small
