@@ -1,0 +1,1 @@
+"""The tables of figures in the README, made of the committed results."""
