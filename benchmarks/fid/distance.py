@@ -24,8 +24,8 @@ class KernelDistance(NamedTuple):
 
     mean: float
     """Over the subsets."""
-    spread: float
-    """Standard deviation over the subsets; 0 of a single one."""
+    spread: float | None
+    """Standard deviation over the subsets; None of a single one."""
     subsets: int
     size: int
 
@@ -75,7 +75,8 @@ def measure_kernel_distance(
         )
         for _ in range(subsets)
     ]
-    return KernelDistance(float(np.mean(estimates)), float(np.std(estimates)), subsets, size)
+    spread = float(np.std(estimates)) if subsets > 1 else None
+    return KernelDistance(float(np.mean(estimates)), spread, subsets, size)
 
 
 def _estimate_discrepancy(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +11,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...optimize.errors import InputError, UsageError
+from ...optimize.errors import UsageError
 from ...optimize.progress import track
-from ..reports.tables import format_table
-from .distance import measure_frechet_distance, measure_kernel_distance
-from .moments import FeatureMoments, measure_moments, merge_moments
+from .collector import FeatureCollector
+from .distance import KernelDistance, measure_frechet_distance, measure_kernel_distance
 from .networks import FeatureNetwork, open_network
+from .picture_distance import PictureSetDistance, Resize
 from .reference_cache import SetFeatures, hash_pictures, keep_features, recall_features
-from .resizing import RESIZES, Resize, resize_picture
+from .resizing import RESIZES
 
-__all__ = ["PictureSetDistance", "format_distances", "measure_distances"]
+__all__ = ["compare_sets", "measure_distances", "measure_reference"]
 
-BATCH = 16
 FORMAT = 2
 """Of what is kept of a reference set; another number makes it anew."""
 
 Pictures = Iterable[NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class PictureSetDistance:
-    """A distance between two sets of pictures, with all that it must be stated with."""
-
-    name: str
-    """fid or kid on the published weights; fd_random and kd_random without any; fd_other_weights, kd_other_weights."""
-    value: float
-    spread: float | None
-    """Of a kernel distance over its subsets, their standard deviation."""
-    count: int
-    reference_count: int
-    resize: Resize
-    filter: str
-    side: int
-    """Height and width that pictures were resized to, in pixels."""
-    network: str
-    features: int
-    weights_sha256: str | None
-    seed: int | None
-    """Of the subsets of a kernel distance."""
-    note: str
 
 
 def measure_distances(
@@ -76,40 +50,13 @@ def measure_distances(
     if resize not in RESIZES:
         raise UsageError(f"resize '{resize}' is not known; choose {' or '.join(RESIZES)}")
     network = open_network(weights, trust=trust_weights)
-    wanted = _measure_reference(reference, network, resize, kid)
+    wanted = measure_reference(reference, network, resize, kid=kid)
     made = _measure_set(pictures, "pictures", network, resize, kid)
-    stated: dict[str, Any] = {
-        "count": made.moments.count,
-        "reference_count": wanted.moments.count,
-        "resize": resize,
-        "filter": RESIZES[resize].filter,
-        "side": network.side,
-        "network": network.name,
-        "features": network.features,
-        "weights_sha256": network.sha256,
-        "note": network.note,
-    }
-    frechet = measure_frechet_distance(made.moments, wanted.moments)
-    distances = [PictureSetDistance(network.frechet, frechet, spread=None, seed=None, **stated)]
-    if made.features is not None and wanted.features is not None:
-        kernel = measure_kernel_distance(made.features, wanted.features, seed=seed)
-        distances.append(PictureSetDistance(network.kernel, kernel.mean, spread=kernel.spread, seed=seed, **stated))
-    return distances
+    return compare_sets(made, wanted, network, resize, seed=seed)
 
 
-def format_distances(distances: Iterable[PictureSetDistance], *, as_json: bool = False) -> str:
-    """Return the distances as a table and what is to be known of them, or as JSON."""
-    rows = [asdict(distance) for distance in distances]
-    if as_json:
-        return format_table(rows, list(rows[0]), "json")
-    columns = ("name", "value", "spread", "count", "reference_count", "resize", "filter", "side", "network", "features")
-    notes = dict.fromkeys(row["note"] for row in rows)
-    sha256 = rows[0]["weights_sha256"]
-    file = f"Weights: sha256 {sha256}.\n" if sha256 else ""
-    return f"{format_table(rows, columns)}\n{file}{' '.join(notes)}\n"
-
-
-def _measure_reference(reference: Pictures, network: FeatureNetwork, resize: Resize, kid: bool) -> SetFeatures:
+def measure_reference(reference: Pictures, network: FeatureNetwork, resize: Resize, *, kid: bool) -> SetFeatures:
+    """Return what distances need of a reference set, from the user's cache where it was measured before."""
     if isinstance(reference, Iterator):
         return _measure_set(reference, "reference", network, resize, kid)
     question = {
@@ -127,54 +74,72 @@ def _measure_reference(reference: Pictures, network: FeatureNetwork, resize: Res
     return known
 
 
+def compare_sets(
+    made: SetFeatures,
+    wanted: SetFeatures,
+    network: FeatureNetwork,
+    resize: Resize,
+    *,
+    seed: int = 0,
+    reference: str = "the reference pictures",
+) -> list[PictureSetDistance]:
+    """Return the Frechet distance of two sets, and the kernel distance where both kept their features."""
+    stated: dict[str, Any] = {
+        "count": made.moments.count,
+        "reference_count": wanted.moments.count,
+        "reference": reference,
+        "resize": resize,
+        "filter": RESIZES[resize].filter,
+        "side": network.side,
+        "network": network.name,
+        "features": network.features,
+        "weights_sha256": network.sha256,
+    }
+    frechet = PictureSetDistance(
+        name=network.frechet,
+        value=measure_frechet_distance(made.moments, wanted.moments),
+        **dict.fromkeys(("spread", "subsets", "subset_size", "seed")),
+        **stated,
+        notes=(network.note, *_note_rank(made, wanted, network)),
+    )
+    if made.features is None or wanted.features is None:
+        return [frechet]
+    kernel = measure_kernel_distance(made.features, wanted.features, seed=seed)
+    estimate = PictureSetDistance(
+        name=network.kernel,
+        value=kernel.mean,
+        spread=kernel.spread,
+        subsets=kernel.subsets,
+        subset_size=kernel.size,
+        seed=seed,
+        **stated,
+        notes=(network.note, _note_subsets(network.kernel, kernel, seed)),
+    )
+    return [frechet, estimate]
+
+
+def _note_rank(made: SetFeatures, wanted: SetFeatures, network: FeatureNetwork) -> list[str]:
+    """Say where a covariance of so few pictures is not that of their distribution."""
+    least = min(made.moments.count, wanted.moments.count)
+    if least > network.features:
+        return []
+    return [
+        f"{network.frechet} of {least:,} pictures is above what more would give: the covariance of {network.features} "
+        f"features is of full rank from {network.features + 1:,} pictures on; compare it only at equal counts."
+    ]
+
+
+def _note_subsets(name: str, kernel: KernelDistance, seed: int) -> str:
+    if kernel.spread is None:
+        return f"{name} compares all {kernel.size:,} pictures of each set once, so that no spread is known."
+    return (
+        f"{name} is the mean over {kernel.subsets} subsets of {kernel.size:,} pictures of each set, drawn with seed "
+        f"{seed}; the spread is their standard deviation."
+    )
+
+
 def _measure_set(pictures: Pictures, what: str, network: FeatureNetwork, resize: Resize, kid: bool) -> SetFeatures:
-    moments: FeatureMoments | None = None
-    kept = np.empty((0, network.features), np.float32)
-    for features in _extract_features(pictures, what, network, resize):
-        if kid:
-            kept = _append_rows(kept, moments.count if moments else 0, features)
-        batch = measure_moments(features)
-        moments = batch if moments is None else merge_moments(moments, batch)
-    if moments is None or moments.count < 2:
-        count = moments.count if moments else 0
-        raise InputError(f"{what}: {count} of them have no distance to others; give two or more, thousands for an FID")
-    return SetFeatures(moments, kept[: moments.count].copy() if kid else None)
-
-
-def _append_rows(rows: NDArray[np.float32], count: int, more: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Write more rows behind the first `count`, to an array of twice the length where they do not fit.
-
-    Kept one by one, they would lie between what each batch frees, and no later batch could use those gaps.
-    """
-    end = count + len(more)
-    if end > len(rows):
-        longer = np.empty((2 * end, rows.shape[1]), rows.dtype)
-        longer[:count] = rows[:count]
-        rows = longer
-    rows[count:end] = more
-    return rows
-
-
-def _extract_features(
-    pictures: Pictures, what: str, network: FeatureNetwork, resize: Resize
-) -> Iterator[NDArray[np.float32]]:
-    """Yield features (n, D) of the pictures, batch by batch."""
-    shown = track(pictures, what, total=len(pictures)) if isinstance(pictures, Sized) else pictures
-    resized = (resize_picture(_check_picture(picture, what), network.side, resize) for picture in shown)
-    while batch := list(islice(resized, BATCH)):
-        with torch.inference_mode():
-            # With channels last convolutions take a quarter less time on CPUs.
-            stacked = torch.from_numpy(np.stack(batch)).contiguous(memory_format=torch.channels_last)
-            features = network.extract(stacked)
-        if features.shape != (len(batch), network.features) or not features.isfinite().all():
-            raise InputError(
-                f"{network.name}: its features are {list(features.shape)} or not finite, not "
-                f"{[len(batch), network.features]} finite numbers; take other weights"
-            )
-        yield features.float().numpy()
-
-
-def _check_picture(picture: NDArray[np.uint8], what: str) -> NDArray[np.uint8]:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise InputError(f"{what}: a picture is {picture.dtype} {picture.shape}; give uint8 (H, W, 3)")
-    return picture
+    collector = FeatureCollector(network, resize, what, keep=kid)
+    for picture in track(pictures, what, total=len(pictures)) if isinstance(pictures, Sized) else pictures:
+        collector.add(picture)
+    return collector.finish()

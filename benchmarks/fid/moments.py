@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FeatureMoments", "collect_moments", "measure_moments", "merge_moments"]
+__all__ = ["FeatureMoments", "measure_moments", "merge_moments"]
 
 Array = NDArray[np.float64]
 
@@ -50,8 +48,3 @@ def merge_moments(one: FeatureMoments, other: FeatureMoments) -> FeatureMoments:
         one.mean + shift * (other.count / count),
         one.scatter + other.scatter + np.outer(shift, shift * (one.count * other.count / count)),
     )
-
-
-def collect_moments(batches: Iterable[NDArray[np.floating]]) -> FeatureMoments:
-    """Return the moments of features that come in batches (n, D), at least one."""
-    return reduce(merge_moments, map(measure_moments, batches))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F
 
-__all__ = ["RESIZES", "Resize", "resize_picture"]
+from .picture_distance import Resize
 
-Resize = Literal["clean", "legacy"]
+__all__ = ["RESIZES", "resize_picture"]
+
 Pixels = NDArray[np.float32]
 
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from vtopt.benchmarks.cli import bench
 from vtopt.benchmarks.fid import measure
-from vtopt.benchmarks.fid.measure import format_distances, measure_distances
+from vtopt.benchmarks.fid.measure import measure_distances
+from vtopt.benchmarks.fid.picture_distance import format_distances
 from vtopt.benchmarks.fid.picture_folder import PictureFolder
 from vtopt.optimize.data.synthetic import draw_pair
 from vtopt.optimize.errors import InputError, UsageError
@@ -68,7 +69,25 @@ def test_a_distance_is_stated_with_all_it_depends_on(pictures: Pictures) -> None
         assert (distance.resize, distance.filter, distance.side) == ("legacy", "bilinear, not antialiased", 128)
         assert (distance.network, distance.features, distance.weights_sha256) == ("random", 240, None)
     assert (fd.name, fd.seed, kd.name, kd.seed) == ("fd_random", None, "kd_random", 7)
-    assert "no FID" in format_distances([fd, kd])
+    assert (fd.subsets, kd.subsets, kd.subset_size, kd.spread is None) == (None, 100, 5, False)
+    said = format_distances([fd, kd])
+    assert "no FID" in said
+    assert "kd_random is the mean over 100 subsets of 5 pictures of each set, drawn with seed 7" in said
+    assert "fd_random of 5 pictures is above what more would give" in said
+    assert "from 241 pictures on" in said
+
+
+def test_sets_that_are_compared_once_have_no_spread(pictures: Pictures) -> None:
+    _, kd = measure_distances(pictures[:5], pictures[5:10], kid=True)
+    assert (kd.spread, kd.subsets, kd.subset_size) == (None, 1, 5)
+    assert "kd_random compares all 5 pictures of each set once" in format_distances([kd])
+
+
+def test_more_pictures_than_features_have_a_covariance_of_full_rank(pictures: Pictures) -> None:
+    many = [pictures[index % 40] for index in range(241)]
+    for count, said in ((241, 1), (240, 2)):
+        (distance,) = measure_distances(many[:count], many)
+        assert len(distance.notes) == said
 
 
 def test_pictures_of_any_sizes_are_compared(pictures: Pictures) -> None:

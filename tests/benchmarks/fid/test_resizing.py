@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vtopt.benchmarks.fid.resizing import RESIZES, Resize, resize_picture
+from vtopt.benchmarks.fid.picture_distance import Resize
+from vtopt.benchmarks.fid.resizing import RESIZES, resize_picture
 
 MIDDLE = {"clean": 128.0, "legacy": 127.5}
 
