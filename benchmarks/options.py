@@ -9,7 +9,7 @@ from ..optimize.errors import UsageError
 __all__ = ["Format", "TableName", "parse_counts"]
 
 Format = Literal["md", "csv", "json", "latex"]
-TableName = Literal["report", "pruning", "quantisation", "final"]
+TableName = Literal["report", "pruning", "quantisation", "kernel", "final", "operations"]
 
 
 def parse_counts(text: str, option: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,20 @@ from ..optimize.errors import BudgetError, InputError, UsageError
 from ..optimize.networks import NETWORKS
 from .options import Format, TableName, parse_counts
 
+if TYPE_CHECKING:
+    from .reports.report import Report
+    from .run.results import Results
+
 __all__ = ["compare_command", "report_command", "run_command"]
 
 ModelsIn = Annotated[list[Path] | None, typer.Argument(metavar="[MODEL]...", show_default=False)]
-TableOption = Annotated[TableName, typer.Option(help="Which columns: all, or those of a paper's table.")]
+TableOption = Annotated[
+    TableName,
+    typer.Option(
+        help="Which table: all columns, those of a paper, the operations that bench run timed, or the kernel that "
+        "bench correlation timed."
+    ),
+]
 FormatOption = Annotated[Format, typer.Option(help="How to print the table.")]
 BaselineName = Annotated[
     str | None, typer.Option(help="The model that others are a ratio to. Default: the first.", show_default=False)
@@ -50,14 +60,13 @@ def run_command(
     the same command goes on where it was.
     """
     from .reports.files import check_report
-    from .reports.paper_tables import make_table
-    from .reports.report import format_report
-    from .reports.results_report import make_results_report
+    from .reports.rendering import render_report
     from .run.measure import measure_run
     from .run.results import Settings
 
     named = _name_models(models)
     _require_baseline(baseline, named)
+    _require_table(table, baseline, results=True)
     check_report(output, (".json",), force=True)  # one that exists may be an interrupted run's
     settings = Settings(
         runs=runs,
@@ -76,7 +85,7 @@ def run_command(
         if output.exists():
             print_notice(f"what was measured is in {output}; the same command goes on from there")
         raise
-    print(format_report(make_table(make_results_report(results, baseline), table), format), end="")
+    print(render_report(_make_results_table(results, table, baseline), format), end="")
 
 
 def report_command(
@@ -84,8 +93,12 @@ def report_command(
     *,
     pairs: PairsFolder = None,
     network: NetworkName = None,
-    pair_count: PairCount = 8,
-    runs: Annotated[int, typer.Option(min=1, help="Timed runs of each model.")] = 20,
+    pair_count: Annotated[
+        int | None, typer.Option(min=1, help="How many pairs to compare pictures on. Default: 8.", show_default=False)
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Timed runs of each model. Default: 20.", show_default=False)
+    ] = None,
     threads: Threads = None,
     table: TableOption = "report",
     format: FormatOption = "md",
@@ -93,33 +106,97 @@ def report_command(
 ) -> None:
     """Print a results file of bench run as a table, or compare models quickly in one process.
 
+    A results file has what was measured: it takes --table, --format and --baseline alone. A CSV of bench correlation
+    --count is printed as --table kernel.
+
     Of models: size, parameters, MACs, latency, and pictures against the first. Without any, those of the last run.
     ONNX is measured on onnxruntime and OpenVINO. With drawn pairs and folders that have test_truth, pictures are
     also compared with the truth.
     """
     from .reports.paper_tables import make_table
-    from .reports.report import format_report, measure_models
-    from .reports.results_report import make_results_report
-    from .reports.run_report import list_last_run
+    from .reports.rendering import render_report
+
+    measured = {"--pairs": pairs, "--network": network, "--pair-count": pair_count, "--runs": runs}
+    given = [name for name, value in {**measured, "--threads": threads}.items() if value is not None]
+    if files := [path for path in models or () if path.suffix in (".json", ".csv")]:
+        if models and len(models) > 1:
+            raise UsageError("bench report: give one results file alone, or models; bench compare takes two files")
+        if given:
+            raise UsageError(
+                f"bench report: {', '.join(given)} cannot change what {files[0]} has measured; leave it out, or name "
+                "the models to measure them"
+            )
+        print(render_report(_read_report(files[0], table, baseline), format), end="")
+        return
+    _require_table(table, baseline, results=False)
+    report = _measure_report(models, pairs, network, baseline, count=pair_count or 8, runs=runs or 20, threads=threads)
+    print(render_report(make_table(report, table), format), end="")
+
+
+def _read_report(path: Path, table: TableName, baseline: str | None) -> Report:
+    """Read what a file has as a table."""
+    from .reports.kernel_table import read_kernel_table
     from .run.results import read_results
 
-    if models and any(path.suffix == ".json" for path in models):
-        if len(models) > 1:
-            raise UsageError("bench report: give one results file alone, or models; bench compare takes two files")
-        report = make_results_report(read_results(models[0]), baseline)
+    if path.suffix == ".csv":
+        if table != "kernel":
+            raise UsageError(
+                f"bench report: {path} is a CSV, of which --table kernel prints that of bench correlation; other "
+                "tables are of the .json that bench run writes"
+            )
+        if baseline is not None:
+            raise UsageError("--baseline: a kernel is compared with itself before; leave it out")
+        return read_kernel_table(path)
+    _require_table(table, baseline, results=True)
+    return _make_results_table(read_results(path), table, baseline)
+
+
+def _measure_report(
+    models: list[Path] | None, pairs: Path | None, network: str | None, baseline: str | None, **settings: Any
+) -> Report:
+    """Measure models, or those of the last run, the baseline first."""
+    from .reports.report import measure_models
+    from .reports.run_report import list_last_run
+
+    if models:
+        named = _name_models(models)
     else:
-        if models:
-            named = _name_models(models)
-        else:
-            named, run_pairs, run_network = list_last_run()
-            pairs = pairs or run_pairs
-            if network is None and run_network is not None:
-                # A file in a folder does not choose which module is imported: a user's own network is named again.
-                network = run_network if run_network in NETWORKS else None
-        _require_baseline(baseline, named)
-        named = {name: named[name] for name in sorted(named, key=lambda name: name != baseline)}
-        report = measure_models(named, folder=pairs, count=pair_count, threads=threads, runs=runs, network=network)
-    print(format_report(make_table(report, table), format), end="")
+        named, run_pairs, run_network = list_last_run()
+        pairs = pairs or run_pairs
+        if network is None and run_network is not None:
+            # A file in a folder does not choose which module is imported: a user's own network is named again.
+            network = run_network if run_network in NETWORKS else None
+    _require_baseline(baseline, named)
+    named = {name: named[name] for name in sorted(named, key=lambda name: name != baseline)}
+    return measure_models(named, folder=pairs, network=network, **settings)
+
+
+def _make_results_table(results: Results, table: TableName, baseline: str | None) -> Report:
+    from .reports.operations_table import make_operations_table
+    from .reports.paper_tables import make_table
+    from .reports.results_report import make_results_report
+
+    if table == "operations":
+        return make_operations_table(results)
+    return make_table(make_results_report(results, baseline), table)
+
+
+def _require_table(table: TableName, baseline: str | None, *, results: bool) -> None:
+    """Raise UsageError for a table that results of bench run, or models measured quickly, have not."""
+    if table == "kernel":
+        from .reports.kernel_table import MEASURE
+
+        raise UsageError(
+            f"--table kernel: models have no such times; measure a kernel with: {MEASURE}, and print it with: "
+            "vtopt bench report kernel.csv --table kernel"
+        )
+    if table == "operations" and not results:
+        raise UsageError(
+            "--table operations: bench report does not time operations; measure them with: vtopt bench run MODEL..., "
+            "and give its results file"
+        )
+    if table == "operations" and baseline is not None:
+        raise UsageError("--baseline: times of operations are no ratios; leave it out")
 
 
 def compare_command(

@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 def make_table(report: Report, name: TableName) -> Report:
-    """Return the report with the rows and columns of a table by name; "report" is the report as it is."""
+    """Return the report with the rows and columns of one of `PAPER_TABLES`; "report" is the report as it is."""
     return PAPER_TABLES[name](report)
 
 

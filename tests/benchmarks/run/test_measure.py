@@ -189,7 +189,9 @@ def test_the_command_measures_and_prints_and_the_others_read_it(models: dict[str
     assert run.exit_code == 0, run.output
     assert "| b " in run.stdout
     shown = runner.invoke(app, ["bench", "report", str(output), "--table", "final", "--format", "csv"])
-    assert shown.stdout.startswith("precision,model size (MB),FLOPs,parameters (M),FID,PSNR dB\na,")
+    header, first, *_ = shown.stdout.splitlines()
+    assert header.startswith("precision,model size (MB),FLOPs,parameters (M),FID,PSNR dB,runtime,threads,batch,")
+    assert first.startswith("a,")
     compared = runner.invoke(app, ["bench", "compare", str(output), str(output)])
     assert (compared.exit_code, "within the noise" in compared.stdout) == (0, True)
 

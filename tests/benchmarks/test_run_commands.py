@@ -1,0 +1,107 @@
+"""The bench commands: what would be ignored is a usage error, and each table says where its figures come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bench_results import make_results
+from typer.testing import CliRunner
+
+from vtopt.benchmarks.run.results import Measured, write_results
+from vtopt.optimize.cli import app
+from vtopt.optimize.errors import UsageError
+
+TIMES = {"fp32": 20.0, "int8": 10.0}
+OPERATIONS = (Measured("fp32", "onnxruntime", 1, {"Add": 1.0, "Conv": 3.0}),)
+COUNTS = "case,runtime,threads,n,made,before (s),after (s),FPS,acceleration\n256x8x6,openvino,1,10,10,4.0,2.0,5.0,2.0\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return write_results(make_results(TIMES, op_times=OPERATIONS), tmp_path / "results.json")
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> Path:
+    path = tmp_path / "kernel.csv"
+    path.write_text(COUNTS, encoding="utf-8")
+    return path
+
+
+def _report(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["bench", "report", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def _refuse(*arguments: object, command: str = "report") -> str:
+    """Return what the usage error says."""
+    result = CliRunner().invoke(app, ["bench", command, *map(str, arguments)])
+    assert isinstance(result.exception, UsageError)
+    return str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "option", [("--pairs", "."), ("--pair-count", 8), ("--threads", 1), ("--runs", 20), ("--network", "sdafn")]
+)
+def test_options_of_measuring_are_refused_with_a_results_file(
+    option: tuple[str, object], results: Path, counts: Path
+) -> None:
+    said = f"bench report: {option[0]} cannot change what {{}} has measured; leave it out, or name the models"
+    assert _refuse(results, *option).startswith(said.format(results))
+    assert _refuse(counts, "--table", "kernel", *option).startswith(said.format(counts))
+
+
+def test_several_such_options_are_named_together(results: Path) -> None:
+    assert "--pairs, --runs cannot change" in _refuse(results, "--runs", 3, "--pairs", ".")
+
+
+def test_a_results_file_is_given_alone(results: Path, counts: Path) -> None:
+    assert "give one results file alone" in _refuse(results, counts)
+
+
+def test_operations_of_a_results_file_are_printed(results: Path) -> None:
+    lines = _report(results, "--table", "operations").splitlines()
+    assert lines[0].split("|")[1:-1] == [" model ", " runtime     ", " operation ", "   ms ", "  share "]
+    assert lines[2].split() == ["|", "fp32", "|", "onnxruntime", "|", "Conv", "|", "3.00", "|", "0.7500", "|"]
+
+
+def test_operations_of_models_measured_quickly_are_refused() -> None:
+    for models in ((), ("a.onnx", "b.onnx")):
+        said = _refuse(*models, "--table", "operations")
+        assert said.startswith("--table operations: bench report does not time operations; measure them with: vtopt")
+
+
+def test_a_kernel_is_printed(counts: Path) -> None:
+    data = json.loads(_report(counts, "--table", "kernel", "--format", "json"))
+    assert data["rows"] == [
+        {"runtime": "openvino", "n": 10, "before (s)": 4.0, "after (s)": 2.0, "FPS": 5.0, "acceleration": 2.0}
+    ]
+
+
+@pytest.mark.parametrize("command", ["report", "run"])
+def test_a_kernel_of_models_is_refused_with_the_command_that_measures_it(command: str, results: Path) -> None:
+    for source in (results, "a.onnx"):
+        said = _refuse(source, "--table", "kernel", command=command)
+        assert "measure a kernel with: vtopt bench correlation --count 1000 -o kernel.csv, and print it with" in said
+
+
+def test_another_table_of_a_csv_is_refused(counts: Path) -> None:
+    assert "is a CSV, of which --table kernel prints that of bench correlation" in _refuse(counts)
+
+
+def test_a_baseline_is_refused_where_nothing_is_a_ratio_to_it(results: Path, counts: Path) -> None:
+    assert "times of operations are no ratios" in _refuse(results, "--table", "operations", "--baseline", "fp32")
+    assert "a kernel is compared with itself" in _refuse(counts, "--table", "kernel", "--baseline", "fp32")
+
+
+def test_json_and_csv_of_a_results_file_say_how_it_was_measured(results: Path) -> None:
+    data = json.loads(_report(results, "--format", "json"))
+    assert data.keys() == {"rows", "conditions", "notices"}
+    assert data["rows"][0]["GFLOPs"] == 2 * data["rows"][0]["GMACs"]
+    assert data["conditions"]["cpu"] == "Some CPU"
+    header, first, *_ = _report(results, "--format", "csv").splitlines()
+    assert "cpu" in header.split(",")
+    assert "Some CPU" in first
