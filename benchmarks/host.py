@@ -13,7 +13,7 @@ from typing import Any
 
 from ..optimize.errors import MissingExtraError
 
-__all__ = ["count_cpus", "describe_host", "describe_load", "describe_machine", "need", "take_reason"]
+__all__ = ["count_cpus", "describe_host", "describe_load", "describe_machine", "find_version", "need", "take_reason"]
 
 _NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted")
 """How OpenVINO's messages begin: with places in its own source, and headings."""
@@ -57,7 +57,7 @@ def describe_host() -> dict[str, str]:
     """Return what a figure depends on beside the model: the processor and the versions of the runtimes."""
     return {
         "cpu": _name_cpu(),
-        **{name: _find_version(name) for name in ("torch", "onnxruntime", "openvino")},
+        **{name: find_version(name) for name in ("torch", "onnxruntime", "openvino")},
     }
 
 
@@ -71,7 +71,7 @@ def describe_machine() -> dict[str, Any]:
         "governor": _read_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: _find_version(name) for name in ("vtopt", "numpy", "torch", "onnxruntime", "openvino")},
+        **{name: find_version(name) for name in ("vtopt", "numpy", "torch", "onnxruntime", "openvino")},
     }
 
 
@@ -114,7 +114,8 @@ def _read_line(path: Path) -> str:
         return ""
 
 
-def _find_version(package: str) -> str:
+def find_version(package: str) -> str:
+    """Return the version of a package; absent where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

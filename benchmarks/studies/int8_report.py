@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ...optimize.artifacts import write_picture
 from ...optimize.cpu_target import detect_target
 from ...optimize.errors import InputError, OutputError
-from ..host import describe_host
+from ..host import describe_host, find_version
 from ..quality.sheets import make_difference_sheet
 from ..reports.files import save_csv
 from ..reports.tables import format_table, to_json_value
-from .int8_figures import FLOW_PAIRS, Int8Group
+from .flow_shifts import FLOW_PAIRS
+from .int8_figures import Int8Group
 
-__all__ = ["COLUMNS", "check_sheets", "format_int8", "write_int8_csv", "write_sheets"]
+__all__ = ["COLUMNS", "check_sheets", "format_int8", "list_versions", "write_int8_csv", "write_sheets"]
 
 COLUMNS = (
     "network",
@@ -88,25 +88,18 @@ def _list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "size": join("picture size"),
         "runs": f"{join('runs')} in turns after {join('warmup')} of warm-up",
         "threads": join("threads"),
-        **_list_versions(),
+        **list_versions(),
     }
 
 
-def _list_versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Return the processor, what it does with int8, and the versions of runtimes and tools."""
-    return {**describe_host(), "target": detect_target(), **{tool: _find_version(tool) for tool in TOOLS}}
-
-
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+    return {**describe_host(), "target": detect_target(), **{tool: find_version(tool) for tool in TOOLS}}
 
 
 def write_int8_csv(groups: Sequence[Int8Group], path: Path) -> Path:
     """Write all rows to `path`, with the conditions as columns."""
-    conditions = _list_versions()
+    conditions = list_versions()
     rows = [{**row, **conditions} for group in groups for row in group.rows]
     return save_csv(rows, (*COLUMNS, *HOW_COLUMNS, *conditions), path)
 

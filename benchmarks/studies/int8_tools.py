@@ -26,6 +26,7 @@ __all__ = [
     "quantize_by_onnxruntime",
     "quantize_ir_by_nncf",
     "quantize_per_tensor",
+    "save_ir",
 ]
 
 Samples = Sequence[Mapping[str, np.ndarray]]
@@ -86,13 +87,20 @@ def quantize_by_nncf(plain: Path, samples: Samples, path: Path) -> None:
     save_onnx(_run_nncf(onnx.load(plain), samples), path, read_metadata(plain))
 
 
-def quantize_ir_by_nncf(plain: Path, samples: Samples, path: Path) -> None:
-    """Quantise what OpenVINO makes of the ONNX with NNCF's defaults; `path` is that of an IR."""
-    openvino = need("openvino")
-    made = _run_nncf(openvino.convert_model(plain), samples)
-    for key, value in read_metadata(plain).items():
-        made.set_rt_info(value, key.split("."))
-    openvino.save_model(made, path, compress_to_fp16=False)
+def quantize_ir_by_nncf(plain: Path, samples: Samples, path: Path, *, fp16: bool = False) -> None:
+    """Quantise what OpenVINO makes of the ONNX with NNCF's defaults; `path` is that of an IR.
+
+    `fp16` stores what stays float in 16 bits, as OpenVINO does by default.
+    """
+    made = _run_nncf(need("openvino").convert_model(plain), samples)
+    save_ir(made, path, read_metadata(plain), fp16=fp16)
+
+
+def save_ir(model: Any, path: Path, metadata: Mapping[str, str], *, fp16: bool) -> None:
+    """Write OpenVINO's model to `path`, with entries that say what it is of."""
+    for key, value in metadata.items():
+        model.set_rt_info(value, key.split("."))
+    need("openvino").save_model(model, path, compress_to_fp16=fp16)
 
 
 def _run_nncf(model: Any, samples: Samples) -> Any:

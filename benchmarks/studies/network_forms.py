@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ...optimize.networks import Network
 
-__all__ = ["ALL", "EAGER", "PLAIN", "Variant", "build_seeded", "make_variants"]
+__all__ = ["ALL", "EAGER", "ONNX_RUNTIMES", "PLAIN", "Variant", "build_seeded", "make_variants", "slim_plainly"]
 
 EAGER = "torch eager"
 """The network in torch, with the warps of the public code."""
@@ -77,7 +77,7 @@ def make_variants(
     variants = [Variant(EAGER, "torch", weights), *(Variant(PLAIN, runtime, plain) for runtime in ONNX_RUNTIMES)]
 
     def slim(path: Path) -> None:
-        save_onnx(_slim(traced), path, metadata)
+        save_onnx(slim_plainly(traced), path, metadata)
 
     makers: list[tuple[str, tuple[str, ...], Callable[[Path], object]]] = [
         ("onnxslim", ONNX_RUNTIMES, slim),
@@ -98,7 +98,8 @@ def make_variants(
     return variants
 
 
-def _slim(model: ModelProto) -> ModelProto:
+def slim_plainly(model: ModelProto) -> ModelProto:
+    """Return what onnxslim makes of a model; raises VtoptError when it fails."""
     onnxslim = need("onnxslim")
     try:
         return onnxslim.slim(model)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ...optimize.errors import InputError
-from ..host import describe_host
+from ..host import describe_host, find_version
 from ..reports.files import save_csv
 from ..reports.tables import format_table, to_json_value
 from .rewrite_group import Group
@@ -87,14 +86,7 @@ def _list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _list_versions() -> dict[str, str]:
     """Return the processor and the versions of runtimes and tools."""
-    return {**describe_host(), **{tool: _find_version(tool) for tool in TOOLS}}
-
-
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+    return {**describe_host(), **{tool: find_version(tool) for tool in TOOLS}}
 
 
 def _shorten(op_rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

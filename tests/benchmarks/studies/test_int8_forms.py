@@ -10,9 +10,10 @@ import onnx
 import pytest
 
 from vtopt.benchmarks.studies import int8_forms, int8_tools
-from vtopt.benchmarks.studies.int8_figures import Int8Group, measure_network, scale_psnr
+from vtopt.benchmarks.studies.int8_figures import Int8Group, measure_network
 from vtopt.benchmarks.studies.int8_forms import FLOAT, Int8Task, open_compared_pairs
 from vtopt.benchmarks.studies.network_forms import PLAIN
+from vtopt.benchmarks.studies.picture_figures import scale_psnr
 from vtopt.benchmarks.studies.plain_warp import export_plainly
 from vtopt.optimize.errors import BudgetError
 from vtopt.optimize.weights import load_network
