@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,18 +45,28 @@ class ShownPair:
     reference: np.ndarray
 
 
-def compare_models(engines: Mapping[Key, Engine], pairs: Sequence[Pair]) -> Compared:
-    """Run every engine on every pair, once, and compare the pictures; one pair's are in memory at a time."""
+def compare_models(
+    engines: Mapping[Key, Engine],
+    pairs: Sequence[Pair],
+    *,
+    compare: Callable[[np.ndarray, np.ndarray], PictureScores] = compare_pictures,
+    watch: Callable[[Key, np.ndarray], None] = lambda key, picture: None,
+) -> Compared:
+    """Run every engine on every pair, once, and compare the pictures; one pair's are in memory at a time.
+
+    `compare` scores a picture and its reference; `watch` is shown every picture, (3, H, W) in [-1, 1].
+    """
     first = next(iter(engines))
     to_first: dict[Key, dict[str, PictureScores]] = {key: {} for key in engines}
     to_truth: dict[Any, dict[str, PictureScores]] = {}
     for pair in track(pairs, "compare pictures", total=len(pairs)):
         pictures = _make_pictures(engines, pair)
         for key, picture in pictures.items():
-            to_first[key][pair.name] = compare_pictures(picture, pictures[first])
+            watch(key, picture)
+            to_first[key][pair.name] = compare(picture, pictures[first])
         if pair.truth is not None:
             for key, picture in (*pictures.items(), (UNCHANGED, pair.person)):
-                to_truth.setdefault(key, {})[pair.name] = compare_pictures(picture, pair.truth)
+                to_truth.setdefault(key, {})[pair.name] = compare(picture, pair.truth)
     return Compared(
         {key: summarize_quality(scores) for key, scores in to_first.items()},
         {key: summarize_quality(scores) for key, scores in to_truth.items()},

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...optimize.errors import InputError
 from ..host import need
 
-__all__ = ["PictureScores", "Quality", "compare_pictures", "summarize_quality"]
+__all__ = ["FlowShift", "PictureScores", "Quality", "compare_pictures", "summarize_quality"]
 
 DATA_RANGE = 2.0
 """Pictures lie in [-1, 1]."""
 SSIM_WINDOW = 11
 """Side of torchmetrics' Gaussian window of sigma 1.5; smaller pictures have no SSIM."""
+WORST_COUNT = 3
+"""So many of the worst pairs are named."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class PictureScores:
     """The largest difference, on the scale of [-1, 1]; inf where one holds NaN or infinite values."""
     rel_max: float
     """`max_abs` over the reference's largest absolute value."""
+    ms_ssim: float | None = None
+    """At most 1; None where it was not measured, as with `lpips` (see `measures`)."""
+    ms_ssim_scales: int = 0
+    lpips: float | None = None
 
 
 @dataclass
@@ -54,6 +60,27 @@ class Quality:
     """Name of the pair with the lowest PSNR, the first of equals."""
     median: str
     """Name of the pair with the median PSNR, the first of equals."""
+    pairs: int
+    worst_pairs: Mapping[str, float] = field(default_factory=dict)
+    """Names of the pairs with the lowest PSNR -> PSNR, the worst first."""
+    ms_ssim_median: float | None = None
+    ms_ssim_worst: float | None = None
+    ms_ssim_scales: int = 0
+    """How many scales fit the pictures: only values of equally many compare."""
+    lpips_median: float | None = None
+    lpips_worst: float | None = None
+    """The largest of all pairs."""
+
+
+@dataclass(frozen=True)
+class FlowShift:
+    """How far a model looks from where another looks; a pair's shift is that of the warp that moved most."""
+
+    mean_px: float
+    """Over the pairs, in pixels of the picture."""
+    worst_px: float
+    worst: str
+    """Name of the pair with the largest shift, the first of equals."""
     pairs: int
 
 
@@ -93,7 +120,10 @@ def summarize_quality(scores: Mapping[str, PictureScores]) -> Quality:
         raise InputError("quality: there are no pairs to compare; give at least one")
     psnr = {name: score.psnr for name, score in scores.items()}
     ssim = [score.ssim for score in scores.values()]
-    worst = min(psnr, key=lambda name: psnr[name])
+    ms_ssim = _list_known(score.ms_ssim for score in scores.values())
+    lpips = _list_known(score.lpips for score in scores.values())
+    ordered = sorted(psnr, key=lambda name: psnr[name])
+    worst = ordered[0]
     middle = statistics.median_low(psnr.values())
     return Quality(
         psnr_median=middle,
@@ -105,7 +135,17 @@ def summarize_quality(scores: Mapping[str, PictureScores]) -> Quality:
         worst=worst,
         median=next(name for name, value in psnr.items() if value == middle),
         pairs=len(scores),
+        worst_pairs={name: psnr[name] for name in ordered[:WORST_COUNT]},
+        ms_ssim_median=statistics.median_low(ms_ssim) if ms_ssim else None,
+        ms_ssim_worst=min(ms_ssim, default=None),
+        ms_ssim_scales=min(score.ms_ssim_scales for score in scores.values()),
+        lpips_median=statistics.median_low(lpips) if lpips else None,
+        lpips_worst=max(lpips, default=None),
     )
+
+
+def _list_known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _measure_psnr(difference: np.ndarray) -> float:

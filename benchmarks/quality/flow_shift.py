@@ -1,0 +1,46 @@
+"""How far ONNX models look from where the first one looks, over pairs, in pixels."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...optimize.flow import match_flows, measure_flow_shift, open_flow_engine
+from ...optimize.progress import track
+from ..engines.feeds import feed_pair
+from .pictures import FlowShift
+
+if TYPE_CHECKING:
+    from ...optimize.data.pairs import Pair
+
+__all__ = ["measure_flows"]
+
+
+def measure_flows(
+    models: Mapping[str, Path], pairs: Sequence[Pair], *, threads: int | None = None
+) -> dict[str, FlowShift]:
+    """Run ONNX models on onnxruntime beside the first, and return the flow shift of those that have its warps.
+
+    They run once more for this, as what they show besides their pictures may change how they are computed. Two are
+    open at a time. Empty where the first has no warps of a known size.
+    """
+    first, *others = models
+    reference, expected = open_flow_engine(models[first], threads=threads)
+    shifts = {}
+    for name in others if expected else ():
+        engine, made = open_flow_engine(models[name], threads=threads)
+        flows = match_flows(expected, made)
+        found = {}
+        for pair in track(pairs, f"flow of {name}", total=len(pairs)) if flows else ():
+            before, after = (each.run(feed_pair(each, pair)) for each in (reference, engine))
+            found[pair.name] = measure_flow_shift(before, after, flows, pair.person.shape[1:])
+        if found and None not in found.values():
+            shifts[name] = _summarize({pair: shift for pair, shift in found.items() if shift is not None})
+    return shifts
+
+
+def _summarize(shifts: Mapping[str, float]) -> FlowShift:
+    worst = max(shifts, key=lambda pair: shifts[pair])
+    return FlowShift(statistics.fmean(shifts.values()), shifts[worst], worst, len(shifts))
