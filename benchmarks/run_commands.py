@@ -11,7 +11,7 @@ from ..optimize.artifacts import Force, NetworkName, PairCount, PairsFolder, Thr
 from ..optimize.console import print_notice
 from ..optimize.errors import BudgetError, InputError, UsageError
 from ..optimize.networks import NETWORKS
-from .options import Format, TableName, parse_counts
+from .options import Format, ReportFormat, TableName, parse_counts
 
 if TYPE_CHECKING:
     from .reports.report import Report
@@ -28,6 +28,10 @@ TableOption = Annotated[
     ),
 ]
 FormatOption = Annotated[Format, typer.Option(help="How to print the table.")]
+ReportFormatOption = Annotated[
+    ReportFormat, typer.Option(help="How to print the table; html is a page with charts and pictures.")
+]
+SUFFIXES = {"md": (".md",), "csv": (".csv",), "json": (".json",), "latex": (".tex",), "html": (".html",)}
 BaselineName = Annotated[
     str | None, typer.Option(help="The model that others are a ratio to. Default: the first.", show_default=False)
 ]
@@ -49,7 +53,7 @@ def run_command(
     seconds: Annotated[float, typer.Option(min=0, help="Seconds of runs of each model, at least.")] = 5.0,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes of each model; intervals rest on them.")] = 8,
     table: TableOption = "report",
-    format: FormatOption = "md",
+    format: ReportFormatOption = "md",
     baseline: BaselineName = None,
     force: Force = False,
 ) -> None:
@@ -60,13 +64,13 @@ def run_command(
     the same command goes on where it was.
     """
     from .reports.files import check_report
-    from .reports.rendering import render_report
     from .run.measure import measure_run
     from .run.results import Settings
 
     named = _name_models(models)
     _require_baseline(baseline, named)
     _require_table(table, baseline, results=True)
+    _require_whole(table, format)
     check_report(output, (".json",), force=True)  # one that exists may be an interrupted run's
     settings = Settings(
         runs=runs,
@@ -85,7 +89,7 @@ def run_command(
         if output.exists():
             print_notice(f"what was measured is in {output}; the same command goes on from there")
         raise
-    print(render_report(_make_results_table(results, table, baseline), format), end="")
+    print(_render_results(results, output, table, baseline, format), end="")
 
 
 def report_command(
@@ -101,8 +105,12 @@ def report_command(
     ] = None,
     threads: Threads = None,
     table: TableOption = "report",
-    format: FormatOption = "md",
+    format: ReportFormatOption = "md",
     baseline: BaselineName = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write. Default: print it.", show_default=False)
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Print a results file of bench run as a table, or compare models quickly in one process.
 
@@ -113,9 +121,11 @@ def report_command(
     ONNX is measured on onnxruntime and OpenVINO. With drawn pairs and folders that have test_truth, pictures are
     also compared with the truth.
     """
-    from .reports.paper_tables import make_table
-    from .reports.rendering import render_report
+    from .reports.files import check_report, save_text
 
+    if output:
+        check_report(output, SUFFIXES[format], force=force)
+    _require_whole(table, format)
     measured = {"--pairs": pairs, "--network": network, "--pair-count": pair_count, "--runs": runs}
     given = [name for name, value in {**measured, "--threads": threads}.items() if value is not None]
     if files := [path for path in models or () if path.suffix in (".json", ".csv")]:
@@ -126,16 +136,21 @@ def report_command(
                 f"bench report: {', '.join(given)} cannot change what {files[0]} has measured; leave it out, or name "
                 "the models to measure them"
             )
-        print(render_report(_read_report(files[0], table, baseline), format), end="")
-        return
-    _require_table(table, baseline, results=False)
-    report = _measure_report(models, pairs, network, baseline, count=pair_count or 8, runs=runs or 20, threads=threads)
-    print(render_report(make_table(report, table), format), end="")
+        text = _render_file(files[0], table, baseline, format)
+    else:
+        _require_table(table, baseline, results=False)
+        settings = {"count": pair_count or 8, "runs": runs or 20, "threads": threads}
+        text = _render_models(*_measure_report(models, pairs, network, baseline, **settings), table, format)
+    if output:
+        print_notice(f"the report is in {save_text(text, output)}")
+    else:
+        print(text, end="")
 
 
-def _read_report(path: Path, table: TableName, baseline: str | None) -> Report:
-    """Read what a file has as a table."""
+def _render_file(path: Path, table: TableName, baseline: str | None, fmt: ReportFormat) -> str:
+    """Read what a file has, and return it as a table or a page."""
     from .reports.kernel_table import read_kernel_table
+    from .reports.rendering import render_report
     from .run.results import read_results
 
     if path.suffix == ".csv":
@@ -146,15 +161,17 @@ def _read_report(path: Path, table: TableName, baseline: str | None) -> Report:
             )
         if baseline is not None:
             raise UsageError("--baseline: a kernel is compared with itself before; leave it out")
-        return read_kernel_table(path)
+        if fmt == "html":
+            raise UsageError("--format html: is of results and models; print a kernel as md, csv, json or latex")
+        return render_report(read_kernel_table(path), fmt)
     _require_table(table, baseline, results=True)
-    return _make_results_table(read_results(path), table, baseline)
+    return _render_results(read_results(path), path, table, baseline, fmt)
 
 
 def _measure_report(
     models: list[Path] | None, pairs: Path | None, network: str | None, baseline: str | None, **settings: Any
-) -> Report:
-    """Measure models, or those of the last run, the baseline first."""
+) -> tuple[Report, dict[str, Path]]:
+    """Measure models, or those of the last run, the baseline first; return the files too."""
     from .reports.report import measure_models
     from .reports.run_report import list_last_run
 
@@ -168,17 +185,40 @@ def _measure_report(
             network = run_network if run_network in NETWORKS else None
     _require_baseline(baseline, named)
     named = {name: named[name] for name in sorted(named, key=lambda name: name != baseline)}
-    return measure_models(named, folder=pairs, network=network, **settings)
+    return measure_models(named, folder=pairs, network=network, **settings), named
 
 
-def _make_results_table(results: Results, table: TableName, baseline: str | None) -> Report:
+def _render_models(report: Report, models: dict[str, Path], table: TableName, fmt: ReportFormat) -> str:
+    from .page.document import format_page
+    from .page.models_page import make_models_page, profile_models
+    from .reports.paper_tables import make_table
+    from .reports.rendering import render_report
+
+    if fmt != "html":
+        return render_report(make_table(report, table), fmt)
+    profiles = profile_models(report, models)
+    return format_page(make_models_page(report, models, title=", ".join(models), profiles=profiles))
+
+
+def _render_results(results: Results, path: Path, table: TableName, baseline: str | None, fmt: ReportFormat) -> str:
+    from .page.document import format_page
+    from .page.results_page import make_results_page
     from .reports.operations_table import make_operations_table
     from .reports.paper_tables import make_table
+    from .reports.rendering import render_report
     from .reports.results_report import make_results_report
 
+    if fmt == "html":
+        return format_page(make_results_page(results, path, baseline))
     if table == "operations":
-        return make_operations_table(results)
-    return make_table(make_results_report(results, baseline), table)
+        return render_report(make_operations_table(results), fmt)
+    return render_report(make_table(make_results_report(results, baseline), table), fmt)
+
+
+def _require_whole(table: TableName, fmt: ReportFormat) -> None:
+    """Raise UsageError for a part of a page."""
+    if fmt == "html" and table != "report":
+        raise UsageError("--format html: the page has all columns and the operations; leave --table out")
 
 
 def _require_table(table: TableName, baseline: str | None, *, results: bool) -> None:
@@ -206,17 +246,22 @@ def compare_command(
     baseline: BaselineName = None,
     format: FormatOption = "md",
 ) -> None:
-    """Compare two results files; exit with 3 where something got worse beyond the noise.
+    """Compare two results files; exit with 3 where something got worse beyond the noise, or is missing in NEW.
 
-    Speed is compared as the ratio to the first model within each file, so that a busier machine does not count.
+    Speed is compared as the ratio to the first model within each file, so that a busier machine does not count. Such
+    ratios are taken to move by 1.5 % from run to run (standard deviation) beyond what the processes of a run show, so
+    that a change below about 5 % is not seen; how small a one is stands below the table. All are judged together:
+    one in 20 comparisons of equal models, at most, calls any of them changed. On another processor speeds are not
+    compared; other versions are named.
     """
-    from .run.compare import compare_results, format_changes
+    from .reports.changes_table import format_changes
+    from .run.compare import compare_results
     from .run.results import read_results
 
     changes = compare_results(read_results(old), read_results(new), baseline=baseline)
     print(format_changes(changes, format), end="")
     if changes.regressions:
-        raise BudgetError(f"{new}: worse than {old} beyond the noise: {'; '.join(changes.regressions)}")
+        raise BudgetError(f"{new}: worse than {old}: {'; '.join(changes.regressions)}")
 
 
 def _name_models(models: list[Path]) -> dict[str, Path]:

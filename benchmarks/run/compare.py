@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...optimize.errors import InputError
-from ..reports.tables import Format, format_table
-from ..timing.intervals import Estimate, compare_estimates, estimate_median, find_real
+from ..timing.intervals import Estimate, compare_estimates, estimate_median, find_real, find_smallest
 from .entry_figures import estimate_speed, take_rounds
 from .results import Key, Model, Results
 
-__all__ = ["COLUMNS", "Change", "Changes", "compare_results", "format_changes"]
-
-COLUMNS = ("model", "runtime", "threads", "batch", "what", "old", "new", "new / old", "from", "to", "verdict")
+__all__ = ["Change", "Changes", "compare_results"]
 
 SAME_SHARE = 0.01
 """Sizes and multiply-adds that differ by less are the same: what a file says of its making varies."""
@@ -22,6 +19,11 @@ SAME_DB = 0.1
 """As for PSNR."""
 EQUAL_DB = 80.0
 """Pictures this close are equal; above it PSNR tells rounding."""
+
+HARDWARE = ("cpu", "flags")
+"""What makes another machine; the rest of it is named and compared all the same."""
+MISSED = 0.05
+"""How often a change that counts as surely seen may be overlooked."""
 
 WORSE, BETTER, SAME = "worse", "better", "same"
 UNJUDGED, NOISE = "not judged", "within the noise"
@@ -41,16 +43,37 @@ class Change:
     ratio: Estimate | None
     verdict: str
 
+    @property
+    def is_judged(self) -> bool:
+        return self.verdict != UNJUDGED
+
 
 @dataclass(frozen=True)
 class Changes:
     changes: tuple[Change, ...]
     notices: tuple[str, ...]
+    missing: tuple[str, ...]
+    """What the old file has and the new one lacks."""
+
+    @property
+    def judged(self) -> list[Estimate]:
+        """The ratios of speed that have a verdict, all together."""
+        return [change.ratio for change in self.changes if change.runtime and change.ratio and change.is_judged]
+
+    @property
+    def seen(self) -> tuple[float, float] | None:
+        """The smallest change of speed that is called one, and that is found 19 times of 20, in the least sure row.
+
+        As ratios above 1; None where no speed was judged.
+        """
+        if not (judged := self.judged):
+            return None
+        return max(find_smallest(judged)), max(find_smallest(judged, MISSED))
 
     @property
     def regressions(self) -> list[str]:
-        """What got worse beyond the noise, as sentences."""
-        return [
+        """What got worse beyond the noise, or is missing, as sentences."""
+        return [f"{name} is missing" for name in self.missing] + [
             f"{change.model}{f' on {change.runtime}' if change.runtime else ''}: {change.what} from {change.old:.4g} "
             f"to {change.new:.4g}"
             for change in self.changes
@@ -63,9 +86,9 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
 
     Speed is compared as the ratio to the baseline, by default the first model that both files have, of the same
     file: the machine may be busier on another day. All such ratios are judged together (see `find_real`). The baseline
-    itself has none: its time is shown and not judged. Between different machines no speed is judged. Pictures are
-    compared where the pairs are the same, and with those of the first model where its file is. What only one file
-    has is noticed.
+    itself has none: its time is shown and not judged. Between different processors no speed is compared; other
+    differences of the machine are noticed. Pictures are compared where the pairs are the same, and with those of the
+    first model where its file is. What only the old file has is missing, what only the new one has is noticed.
 
     Raises InputError where the files have no model in common, or not the baseline.
     """
@@ -78,31 +101,42 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
     if baseline is not None and baseline not in shared:
         raise InputError(f"baseline '{baseline}' is not in both files; choose one of {', '.join(shared)}")
     baseline = baseline or shared[0]
-    differing = _list_differences(old.machine, new.machine)
-    notices = [f"the machines differ ({'; '.join(differing)}): speed is shown, not judged"] if differing else []
     files = {"old": old, "new": new}
-    notices += [f"the {name} file is of an interrupted run" for name, each in files.items() if not each.complete]
-    if missing := _list_missing(old, new, shared):
-        notices.append(f"in one file only: {', '.join(missing)}")
-    speeds = _judge_speeds(list(_compare_speed(old, new, baseline)), judged=not differing)
+    notices = [f"the {name} file is of an interrupted run" for name, each in files.items() if not each.complete]
+    other = _list_differences(old.machine, new.machine, HARDWARE)
+    if other:
+        notices.append(f"another machine ({'; '.join(other)}): speeds are not compared, sizes and pictures are")
+    rest = [key for key in {**old.machine, **new.machine} if key not in (*HARDWARE, "vtopt")]
+    if changed := _list_differences(old.machine, new.machine, rest):
+        notices.append(f"compared all the same, though these differ: {'; '.join(changed)}")
+    missing, added = _list_alone(old, new), _list_alone(new, old)
+    if missing:
+        notices.append(f"missing in the new file: {', '.join(missing)}")
+    if added:
+        notices.append(f"only in the new file: {', '.join(added)}")
+    speeds = [] if other else _judge_speeds(list(_compare_speed(old, new, baseline)))
     changes = [
         *(change for name in shared for change in _compare_files(old.find_model(name), new.find_model(name))),
         *speeds,
         *_compare_quality(old, new),
     ]
     notices += [*_judge_baseline(speeds, baseline), *_judge_pictures(old, new)]
-    return Changes(tuple(changes), tuple(notices))
+    return Changes(tuple(changes), tuple(notices), tuple(missing))
 
 
-def _list_missing(old: Results, new: Results, shared: Sequence[str]) -> list[str]:
-    """Name the models that one file has alone, and of shared models the figures."""
-    before, after = (dict(_name_figures(each)) for each in (old, new))
-    alone = {name: model for name, model in (before | after).items() if (name in before) != (name in after)}
-    models = [model.name for each in (old, new) for model in each.models if model.name not in shared]
-    return models + [name for name, model in alone.items() if model in shared]
+def _list_alone(one: Results, other: Results) -> list[str]:
+    """Name the models that `one` has and `other` has not, and of models that both have the figures.
+
+    Pictures of other pairs are left out, as they are not compared.
+    """
+    there, shared = {model.name for model in other.models}, _tell_pairs(one) == _tell_pairs(other)
+    figures = dict(_name_figures(other, pictures=shared))
+    return [model.name for model in one.models if model.name not in there] + [
+        name for name, model in _name_figures(one, pictures=shared) if model in there and name not in figures
+    ]
 
 
-def _name_figures(results: Results) -> Iterator[tuple[str, str]]:
+def _name_figures(results: Results, *, pictures: bool) -> Iterator[tuple[str, str]]:
     """Yield a name for what was measured, and the model that it is of."""
     for model in results.models:
         if model.macs is not None:
@@ -110,7 +144,7 @@ def _name_figures(results: Results) -> Iterator[tuple[str, str]]:
     for entry in results.entries:
         if entry.samples:
             yield f"times of {_name_entry(entry.key)}", entry.model
-    for found in results.quality:
+    for found in results.quality if pictures else ():
         yield f"pictures of {found.model} on {found.runtime}", found.model
         if found.to_truth:
             yield f"truth of {found.model} on {found.runtime}", found.model
@@ -125,10 +159,19 @@ def _list_models(results: Results) -> str:
     return ", ".join(model.name for model in results.models)
 
 
-def _list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say in what two machines differ; the version of vtopt does not count."""
-    keys = [key for key in (*old, *(key for key in new if key not in old)) if key != "vtopt"]
-    return [f"{key} {old.get(key)} and {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+def _list_differences(old: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """Say in which of these two machines differ; of lists, what only one has."""
+    return [
+        f"{key} {_show(old.get(key), new.get(key))} and {_show(new.get(key), old.get(key))}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _show(value: Any, other: Any) -> str:
+    if isinstance(value, list) and isinstance(other, list):
+        return "with " + (", ".join(each for each in value if each not in other) or "no more")
+    return str(value)
 
 
 def _compare_files(old: Model, new: Model) -> Iterator[Change]:
@@ -166,13 +209,12 @@ def _compare_speed(old: Results, new: Results, baseline: str) -> Iterator[Change
         yield Change(*key, what, old_value.value, new_value.value, ratio, UNJUDGED)
 
 
-def _judge_speeds(changes: Sequence[Change], *, judged: bool) -> list[Change]:
+def _judge_speeds(changes: Sequence[Change]) -> list[Change]:
     """Give the ratios to the baseline their verdicts, all together."""
-    ratios = [change.ratio for change in changes if judged and change.ratio and change.what != "median ms"]
-    real = iter(find_real(ratios))
+    real = iter(find_real([change.ratio for change in changes if change.ratio and change.what != "median ms"]))
     return [
         change
-        if not judged or change.ratio is None or change.what == "median ms"
+        if change.ratio is None or change.what == "median ms"
         else replace(change, verdict=(BETTER if change.ratio.value > 1 else WORSE) if next(real) else NOISE)
         for change in changes
     ]
@@ -229,28 +271,3 @@ def _tell_pairs(results: Results) -> tuple[Any, ...]:
     told = results.conditions.get("pairs_sha256")
     size = results.conditions.get("size")
     return (told, size) if told else (results.settings.pairs, results.settings.pair_count, size)
-
-
-def format_changes(changes: Changes, fmt: Format = "md") -> str:
-    """Return the changes as a table; in Markdown with what was noticed before it."""
-    rows = [
-        {
-            "model": change.model,
-            "runtime": change.runtime or None,
-            "threads": change.threads,
-            "batch": change.batch,
-            "what": change.what,
-            "old": change.old,
-            "new": change.new,
-            "new / old": change.ratio and change.ratio.value,
-            "from": change.ratio and change.ratio.low,
-            "to": change.ratio and change.ratio.high,
-            "verdict": change.verdict,
-        }
-        for change in changes.changes
-    ]
-    table = format_table(rows, COLUMNS, fmt)
-    if fmt != "md":
-        return table
-    notices = "".join(f"- **{notice}**\n" for notice in changes.notices)
-    return f"{notices}{chr(10) if notices else ''}{table}"

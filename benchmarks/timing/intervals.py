@@ -14,8 +14,18 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
-__all__ = ["RUN_SPREAD", "Estimate", "compare_estimates", "estimate_median", "estimate_ratio", "find_real"]
+__all__ = [
+    "LEVEL",
+    "RUN_SPREAD",
+    "Estimate",
+    "compare_estimates",
+    "estimate_median",
+    "estimate_ratio",
+    "find_real",
+    "find_smallest",
+]
 
 LEVEL = 0.05
 """How often something is called a change that is none."""
@@ -60,7 +70,7 @@ class Estimate:
         distance = abs(math.log(self.value))
         if not distance or not math.isfinite(self.error):
             return 1.0
-        return _find_tail(distance / self.error, max(1, int(self.freedom))) if self.error else 0.0
+        return _find_tail(distance / self.error, _round_freedom(self.freedom)) if self.error else 0.0
 
 
 def estimate_median(processes: Processes) -> Estimate:
@@ -110,6 +120,40 @@ def find_real(changes: Sequence[Estimate]) -> list[bool]:
     return real
 
 
+def find_smallest(changes: Sequence[Estimate], missed: float = 0.5) -> list[float]:
+    """Return of each ratio the smallest change, as a ratio above 1, that `find_real` finds where no other changed.
+
+    `missed` is how often it may overlook such a change: half of those that are just where it begins to find them.
+    Infinite for a ratio whose error is not known.
+    """
+    return [
+        math.exp(
+            change.error
+            * sum(_find_t(part, _round_freedom(change.freedom)) for part in (LEVEL / len(changes), 2 * missed))
+        )
+        if math.isfinite(change.error)
+        else math.inf
+        for change in changes
+    ]
+
+
+def _round_freedom(freedom: float) -> int:
+    """Return the row of `_STUDENT` for so many degrees of freedom, so that intervals and chances agree."""
+    return min(max(1, int(freedom)), len(_STUDENT))
+
+
+@cache
+def _find_t(chance: float, freedom: int) -> float:
+    """Return the t that Student's t reaches, of either sign, with this chance, by halving."""
+    low, high = 0.0, 1.0
+    while _find_tail(high, freedom) > chance:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _find_tail(middle, freedom) > chance else (low, middle)
+    return low
+
+
 def _find_tail(t: float, freedom: int) -> float:
     """Return how likely Student's t is at least so large, of either sign.
 
@@ -141,7 +185,7 @@ def _estimate(logarithms: Sequence[float], *, spread: float = 0.0, widen: float 
 
 
 def _make_estimate(middle: float, error: float, freedom: float, widen: float = 1.0) -> Estimate:
-    margin = _STUDENT[min(max(1, int(freedom)), len(_STUDENT)) - 1] * error * widen
+    margin = _STUDENT[_round_freedom(freedom) - 1] * error * widen
     if not math.isfinite(margin):
         return Estimate(math.exp(middle), 0.0, math.inf, math.inf, freedom)
     return Estimate(math.exp(middle), math.exp(middle - margin), math.exp(middle + margin), error, freedom)

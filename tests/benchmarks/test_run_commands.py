@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from vtopt.benchmarks.run.results import Measured, write_results
 from vtopt.optimize.cli import app
-from vtopt.optimize.errors import UsageError
+from vtopt.optimize.errors import BudgetError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
 OPERATIONS = (Measured("fp32", "onnxruntime", 1, {"Add": 1.0, "Conv": 3.0}),)
@@ -105,3 +105,13 @@ def test_json_and_csv_of_a_results_file_say_how_it_was_measured(results: Path) -
     header, first, *_ = _report(results, "--format", "csv").splitlines()
     assert "cpu" in header.split(",")
     assert "Some CPU" in first
+
+
+def test_compare_fails_where_something_is_missing_in_the_new_file(results: Path, tmp_path: Path) -> None:
+    new = write_results(make_results({"fp32": 20.0}), tmp_path / "new.json")
+    result = CliRunner().invoke(app, ["bench", "compare", str(results), str(new)])
+    assert isinstance(result.exception, BudgetError)
+    assert str(result.exception) == f"{new}: worse than {results}: int8 is missing"
+    assert "**missing in the new file: int8**" in result.stdout
+    same = CliRunner().invoke(app, ["bench", "compare", str(new), str(results)])
+    assert (same.exit_code, "only in the new file: int8" in same.stdout) == (0, True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from bench_results import make_entry, make_model, make_quality, make_results
 
-from vtopt.benchmarks.run.compare import Change, compare_results, format_changes
+from vtopt.benchmarks.run.compare import Change, compare_results
 from vtopt.benchmarks.run.results import Comparison, Results
+from vtopt.benchmarks.timing.intervals import LEVEL, RUN_SPREAD
 from vtopt.optimize.errors import InputError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
@@ -49,13 +51,34 @@ def test_a_change_within_the_noise_is_called_so() -> None:
     assert _find(old, new, "int8", "speed x fp32").verdict == "within the noise"
 
 
-def test_speed_on_another_machine_is_shown_and_not_judged() -> None:
-    old = make_results(TIMES)
-    new = make_results(TIMES | {"int8": 40.0}, machine=dict(old.machine) | {"cpu": "Other CPU"})
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param({"cpu": "Other CPU"}, "cpu Some CPU and Other CPU", id="another processor"),
+        pytest.param({"flags": ["avx2", "fma"]}, "flags with avx512f and with fma", id="other instructions"),
+        pytest.param({"flags": ["avx2"]}, "flags with avx512f and with no more", id="fewer instructions"),
+    ],
+)
+def test_on_another_machine_sizes_and_pictures_are_compared_and_speeds_are_not(
+    changed: dict[str, object], said: str
+) -> None:
+    old = make_results(TIMES, machine={"cpu": "Some CPU", "flags": ["avx2", "avx512f"]})
+    new = make_results(TIMES | {"int8": 40.0}, machine={**old.machine, **changed})
     changes = compare_results(old, new)
     assert changes.regressions == []
-    assert changes.notices == ("the machines differ (cpu Some CPU and Other CPU): speed is shown, not judged",)
-    assert _find(old, new, "int8", "speed x fp32").verdict == "not judged"
+    assert changes.notices == (f"another machine ({said}): speeds are not compared, sizes and pictures are",)
+    assert {change.what for change in changes.changes} == {"size MiB", "GMACs", "params M", "PSNR dB", "worst dB"}
+    assert changes.seen is None
+
+
+def test_other_versions_are_named_and_compared_all_the_same() -> None:
+    old = make_results(TIMES)
+    new = make_results(TIMES | {"int8": 14.0}, machine={**old.machine, "onnxruntime": "9.9", "governor": "powersave"})
+    changes = compare_results(old, new)
+    assert changes.notices[0].startswith("compared all the same, though these differ: ")
+    assert "and 9.9" in changes.notices[0]
+    assert "governor None and powersave" in changes.notices[0]
+    assert len(changes.regressions) == 1
 
 
 def test_another_version_of_vtopt_is_the_same_machine() -> None:
@@ -70,17 +93,27 @@ def test_one_model_alone_is_shown_and_not_judged() -> None:
     assert [change.verdict for change in changes.changes if change.what == "median ms"] == ["not judged"]
 
 
-def test_a_model_that_lacks_a_runtime_is_named() -> None:
+def test_a_runtime_that_is_missing_in_the_new_file_is_a_regression_and_a_new_one_is_noticed() -> None:
     old = make_results(TIMES)
     more = replace(old, entries=(*old.entries, make_entry("int8", 9.0, "openvino")))
-    for files in ((old, more), (more, old)):
-        assert compare_results(*files).notices == ("in one file only: times of int8 on openvino, threads 1, batch 1",)
+    lost, gained = compare_results(more, old), compare_results(old, more)
+    name = "times of int8 on openvino, threads 1, batch 1"
+    assert (lost.notices, lost.regressions) == ((f"missing in the new file: {name}",), [f"{name} is missing"])
+    assert (gained.notices, gained.regressions) == ((f"only in the new file: {name}",), [])
 
 
-def test_multiply_adds_that_one_file_lacks_are_named() -> None:
+def test_multiply_adds_that_the_new_file_lacks_are_a_regression() -> None:
     old = make_results(TIMES)
     new = replace(old, models=(old.models[0], make_model("int8", macs=None)))
-    assert compare_results(old, new).notices == ("in one file only: multiply-adds of int8",)
+    assert compare_results(old, new).regressions == ["multiply-adds of int8 is missing"]
+
+
+def test_pictures_that_the_new_file_lacks_are_a_regression_where_the_pairs_are_the_same() -> None:
+    old = make_results(TIMES)
+    without = replace(old, quality=old.quality[:1])
+    assert compare_results(old, without).regressions == ["pictures of int8 on onnxruntime is missing"]
+    others = replace(without, settings=replace(old.settings, pairs="others"))
+    assert compare_results(old, others).regressions == []
 
 
 def test_the_baseline_is_taken_on_a_runtime_that_both_files_have() -> None:
@@ -165,7 +198,12 @@ def test_pictures_of_other_pairs_are_not_compared() -> None:
 
 def test_models_in_one_file_only_are_named() -> None:
     changes = compare_results(make_results(TIMES), make_results({"fp32": 20.0, "fp16": 9.0}, complete=False))
-    assert changes.notices[:2] == ("the new file is of an interrupted run", "in one file only: int8, fp16")
+    assert changes.notices[:3] == (
+        "the new file is of an interrupted run",
+        "missing in the new file: int8",
+        "only in the new file: fp16",
+    )
+    assert changes.regressions == ["int8 is missing"]
 
 
 def test_files_without_a_common_model_are_refused() -> None:
@@ -178,8 +216,66 @@ def test_a_baseline_must_be_in_both() -> None:
         compare_results(make_results(TIMES), make_results({"fp32": 20.0}), baseline="int8")
 
 
-def test_changes_are_a_table_with_what_was_noticed() -> None:
-    more = make_results(TIMES | {"fp16": 12.0})
-    text = format_changes(compare_results(make_results(TIMES), more))
-    assert text.startswith("- **in one file only: fp16**\n\n| model ")
-    assert format_changes(compare_results(make_results(TIMES), make_results(TIMES)), "csv").startswith("model,runtime,")
+NETWORKS = ("a", "b", "c", "d")
+
+
+def _draw(
+    generator: np.random.Generator, slower: float = 1.0, *, spread: float = RUN_SPREAD, luck: float = 0.02
+) -> Results:
+    """Draw a run of four models beside the first: the day, and each of 8 processes, have luck of their own."""
+    made = [make_entry("fp32", 20.0, luck=np.exp(generator.normal(0, luck, 8)).tolist())]
+    for name in NETWORKS:
+        time_ms = 10.0 * np.exp(generator.normal(0, spread)) * (slower if name == NETWORKS[0] else 1.0)
+        made.append(make_entry(name, float(time_ms), luck=np.exp(generator.normal(0, luck, 8)).tolist()))
+    return make_results(dict.fromkeys(("fp32", *NETWORKS), 10.0), entries=tuple(made))
+
+
+def _count_speeds(changes: list[str]) -> int:
+    return sum("speed x fp32" in change for change in changes)
+
+
+def test_equal_models_are_called_changed_no_oftener_than_stated() -> None:
+    generator = np.random.default_rng(0)
+    called = 0
+    for _ in range(200):
+        changes = compare_results(_draw(generator), _draw(generator)).changes
+        called += any(change.verdict in ("worse", "better") for change in changes if "speed" in change.what)
+    assert called <= 200 * LEVEL
+
+
+def test_a_tenth_slower_is_always_found_where_the_machine_is_quiet() -> None:
+    generator = np.random.default_rng(1)
+    for _ in range(200):
+        old, new = (_draw(generator, slower, spread=0.0, luck=0.01) for slower in (1.0, 1.1))
+        (found,) = compare_results(old, new).regressions
+        assert found.startswith("a on onnxruntime: speed x fp32 from ")
+
+
+def test_what_is_said_to_be_found_19_times_of_20_is() -> None:
+    generator = np.random.default_rng(2)
+    found = 0
+    for _ in range(200):
+        old = _draw(generator)
+        seen = compare_results(old, old).seen
+        assert seen is not None
+        found += _count_speeds(compare_results(old, _draw(generator, seen[1])).regressions) > 0
+    assert found >= 190
+
+
+def test_a_change_is_called_one_from_what_is_said_on() -> None:
+    old = make_results(TIMES, entries=tuple(make_entry(name, time) for name, time in TIMES.items()))
+    seen = compare_results(old, old).seen
+    assert seen is not None
+    verdicts = [
+        _find(old, make_results(TIMES | {"int8": 10.0 * seen[0] * share}), "int8", "speed x fp32").verdict
+        for share in (0.999, 1.001)
+    ]
+    assert verdicts == ["within the noise", "worse"]
+
+
+def test_what_is_called_changed_has_1_outside_its_interval() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(40):
+        for change in compare_results(_draw(generator), _draw(generator, 1.08)).changes:
+            if change.ratio and "speed" in change.what:
+                assert change.verdict == "within the noise" or not change.ratio.holds(1.0)

@@ -15,6 +15,7 @@ from vtopt.benchmarks.timing.intervals import (
     estimate_median,
     estimate_ratio,
     find_real,
+    find_smallest,
 )
 
 T_OF_TWO = 4.303  # Student's t for 95 % and 2 degrees of freedom
@@ -110,6 +111,32 @@ def test_many_changes_are_judged_together() -> None:
     assert find_real([change]) == [True]
     assert find_real([same, change, same]) == [False, False, False]
     assert find_real([change, change]) == [True, True]
+
+
+@pytest.mark.parametrize(("count", "level"), [(1, 0.05), (4, 0.0125)])
+def test_the_smallest_change_is_where_verdicts_turn(count: int, level: float) -> None:
+    same = Estimate(1.0, 0.9, 1.1, 0.03, 14)
+    smallest = find_smallest([same] * count)[0]
+    at = [Estimate(math.exp(math.log(smallest) * share), 0.0, 9.0, 0.03, 14) for share in (0.999, 1.001)]
+    assert [find_real([each, *[same] * (count - 1)])[0] for each in at] == [False, True]
+    assert at[0].chance == pytest.approx(level, rel=0.02)
+
+
+def test_a_change_that_is_seldom_missed_is_larger_and_that_of_an_unknown_error_has_no_size() -> None:
+    same = Estimate(1.0, 0.9, 1.1, 0.03, 14)
+    (smallest,), (sure,) = find_smallest([same]), find_smallest([same], 0.05)
+    assert math.log(smallest) == pytest.approx(2.145 * 0.03, rel=1e-3)
+    assert math.log(sure) == pytest.approx((2.145 + 1.761) * 0.03, rel=1e-3)
+    assert find_smallest([Estimate(1.0, 0.0, math.inf, math.inf, 1)]) == [math.inf]
+
+
+def test_intervals_and_chances_agree_for_many_processes() -> None:
+    """Beyond 30 degrees of freedom both take the row of 30."""
+    for factor in (0.999, 1.001):
+        change = compare_estimates(
+            Estimate(1.0, 1.0, 1.0, 0.02, 40), Estimate(math.exp(2.042 * 0.02 * factor), 0, 9, 0, 40)
+        )
+        assert change.holds(1.0) == (not find_real([change])[0]) == (factor < 1)
 
 
 def test_estimates_without_an_error_are_compared_exactly() -> None:
