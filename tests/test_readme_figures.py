@@ -38,6 +38,9 @@ WITHOUT_MACHINE = {
 }
 """Written before a report's CSV said where it was measured."""
 MACHINE = ("cpu", "torch", "onnxruntime", "openvino")
+CONDITIONS = ("reference", "pairs", "pairs from", "size", "batch", "runs", "threads", *MACHINE)
+RATIOS = {"correlation": "slices", "int8": "plain", "rewrites": "plain", "warp_forms": "plain"}
+"""How files of ratios begin -> the form that each is a ratio to."""
 TABLES_OF_WORDS = ("| command | effect |", "| rewrite | effect |", "| network | from | parameters M | recipe |")
 UNCOVERED = (
     "took 133 minutes beside other work",
@@ -112,8 +115,8 @@ def parameters(*networks: str) -> list[float]:
 UNCHANGED = "(person unchanged)"
 SENTENCES: dict[str, Callable[[], list[Any]]] = {
     "here on {} pairs (`--pair-count {}`)": lambda: [of_int8_run("pairs")] * 2,
-    "threads {}, cpu {}, torch {}, onnxruntime {}, openvino {}. PSNR and": lambda: [
-        of_int8_run(column) for column in ("threads", *MACHINE)
+    f"Measured: {', '.join(f'{column} {{}}' for column in CONDITIONS)}. PSNR and": lambda: [
+        of_int8_run(column) for column in CONDITIONS
     ],
     "int8 takes {:.2f} of its float32's time": lambda: [
         int8("sdafn_plus_3", "vtopt int8", "median ms") / int8("sdafn_plus_3", "vtopt fp32", "median ms")
@@ -219,7 +222,7 @@ def test_no_other_figure_is_told() -> None:
     text = " ".join(text.split())
     for sentence in SENTENCES:
         parts = map(re.escape, re.split(r"\{.*?\}", sentence))
-        text = re.sub(r"\S.{,20}?".join(parts), "", text)
+        text = re.sub(r"\S.{,40}?".join(parts), "", text)
     for said in (*UNCOVERED, *SETTINGS):
         assert said in text
         text = text.replace(said, "")
@@ -240,6 +243,18 @@ def test_each_result_is_listed_with_its_command() -> None:
 @pytest.mark.parametrize("file", sorted({path.name for path in RESULTS.glob("*.csv")} - WITHOUT_MACHINE))
 def test_a_result_names_the_machine_and_the_versions(file: str) -> None:
     assert all(row.get(column) for row in read_rows(RESULTS / file) for column in MACHINE)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv")), ids=lambda path: path.stem)
+def test_a_ratio_is_that_of_the_medians(path: Path) -> None:
+    rows, first = read_rows(path), RATIOS.get(re.split("[-.]", path.name)[0])
+    column = next((column for column in ("ratio", "of plain") if column in rows[0]), None)
+    assert column is None or first
+    for row in rows if column else ():
+        alike = {key: row[key] for key in ("case", "network", "threads", "batch") if key in row}
+        where = {**alike, "form": first, "runtime": row["runtime"].replace("torch", "onnxruntime")}
+        before = pick_figure(rows, "median ms", where)
+        assert float(row[column]) == pytest.approx(float(row["median ms"]) / before, rel=1e-9)
 
 
 def test_only_listed_results_name_no_machine() -> None:
