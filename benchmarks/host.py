@@ -13,7 +13,19 @@ from typing import Any
 
 from ..optimize.errors import MissingExtraError
 
-__all__ = ["count_cpus", "describe_host", "describe_load", "describe_machine", "find_version", "need", "take_reason"]
+__all__ = [
+    "HOST",
+    "count_cpus",
+    "describe_host",
+    "describe_load",
+    "describe_machine",
+    "find_version",
+    "need",
+    "take_reason",
+]
+
+HOST = ("cpu", "torch", "onnxruntime", "openvino")
+"""What a figure depends on most, beside the model."""
 
 _NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted")
 """How OpenVINO's messages begin: with places in its own source, and headings."""
@@ -54,11 +66,9 @@ def take_reason(error: BaseException) -> str:
 
 
 def describe_host() -> dict[str, str]:
-    """Return what a figure depends on beside the model: the processor and the versions of the runtimes."""
-    return {
-        "cpu": _name_cpu(),
-        **{name: find_version(name) for name in ("torch", "onnxruntime", "openvino")},
-    }
+    """Return what of `describe_machine` stands beside a figure: the processor and the versions of the runtimes."""
+    machine = describe_machine()
+    return {name: machine[name] for name in HOST}
 
 
 def describe_machine() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...optimize.errors import InputError
+from ..host import HOST
 from .report import Report
 
 __all__ = ["COLUMNS", "MEASURE", "read_kernel_table"]
@@ -15,7 +16,6 @@ __all__ = ["COLUMNS", "MEASURE", "read_kernel_table"]
 COLUMNS = ("runtime", "n", "before (s)", "after (s)", "FPS", "acceleration")
 VARIED = ("case", "threads")
 """Columns before the others where they vary; else they are conditions."""
-MACHINE = ("cpu", "torch", "onnxruntime", "openvino")
 MEASURE = "vtopt bench correlation --count 1000 -o kernel.csv"
 """The command that makes such a CSV."""
 
@@ -46,7 +46,7 @@ def read_kernel_table(path: Path) -> Report:
     if not rows:
         raise InputError(f"{path}: has no rows; {again}")
     varied = tuple(name for name in VARIED if len({row[name] for row in rows}) > 1)
-    same = {name: _join(rows, name) for name in (*VARIED, *MACHINE) if name not in varied}
+    same = {name: _join(rows, name) for name in (*VARIED, *HOST) if name not in varied}
     stopped = tuple(
         f"{row['case']} on {row['runtime']}, threads {row['threads']}: stopped after {row['made']:,} of {row['n']:,} "
         "runs, whose seconds these are"

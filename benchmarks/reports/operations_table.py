@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ...optimize.errors import InputError
+from ..host import HOST
 from ..run.results import Measured, Results
 from .report import Report
 
 __all__ = ["COLUMNS", "make_operations_table"]
 
 COLUMNS = ("model", "runtime", "operation", "ms", "share")
-MACHINE = ("cpu", "torch", "onnxruntime", "openvino")
 
 
 def make_operations_table(results: Results) -> Report:
@@ -31,7 +31,7 @@ def make_operations_table(results: Results) -> Report:
         "threads": ", ".join(dict.fromkeys(str(measured.threads) for measured in results.op_times)),
         "batch": results.settings.batches[0],
         "ms": "the median of runs with the profiler on",
-        **{name: results.machine.get(name) for name in MACHINE},
+        **{name: results.machine.get(name) for name in HOST},
     }
     return Report(tuple(rows), COLUMNS, conditions, ())
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...optimize.errors import InputError
+from ..host import HOST
 from ..quality.comparison import UNCHANGED
 from ..run.entry_figures import make_figures
 from ..run.results import Entry, Results, pick_baseline
@@ -131,5 +132,5 @@ def _describe(results: Results, baseline: str) -> dict[str, Any]:
         "threads": ", ".join(map(str, settings.threads)),
         "times": "less what a thread waited for a CPU, of one thread",
         "load": " to ".join(loads),
-        **{name: results.machine.get(name) for name in ("cpu", "torch", "onnxruntime", "openvino")},
+        **{name: results.machine.get(name) for name in HOST},
     }
