@@ -16,7 +16,7 @@ __all__ = ["Cell", "Table", "list_absent", "make_table"]
 
 
 class Cell(NamedTuple):
-    """A figure: its column in the CSV, the row beside those with the table's key, and what is written of it."""
+    """A figure: its column in the CSV, which of the rows of one key it is in, and what is made of it."""
 
     column: str
     where: Where = MappingProxyType({})
@@ -48,9 +48,15 @@ def make_table(table: Table, results: Path) -> str:
     Raises InputError for a file that cannot be used, and for a column that stays empty.
     """
     rows: list[Row] = [{"file": Path(name).stem, **row} for name in table.files for row in _read(table, results / name)]
-    keys = dict.fromkeys(row[table.key] for row in rows)
     heading = table.heading or table.key
-    made = [{heading: table.names.get(key, key), **_make_cells(table, rows, key)} for key in keys]
+    try:
+        made = [
+            {heading: table.names.get(key, key)}
+            | {title: _show(rows, cell, {table.key: key, **cell.where}) for title, cell in table.cells.items()}
+            for key in dict.fromkeys(row[table.key] for row in rows)
+        ]
+    except InputError as error:
+        raise InputError(f"{', '.join(table.files)}: {error}") from error
     if empty := ", ".join(title for title in table.cells if all(row[title] is None for row in made)):
         raise InputError(f"{', '.join(table.files)}: no row has what column '{empty}' of the table shows")
     return format_table(made, [heading, *table.cells])
@@ -59,16 +65,12 @@ def make_table(table: Table, results: Path) -> str:
 def _read(table: Table, path: Path) -> list[Row]:
     rows = list_rows(read_rows(path), table.where)
     if not rows:
-        raise InputError(f"{path}: no row has {dict(table.where)}")
+        raise InputError(f"{path}: no row has {dict(table.where)}; measure it anew")
+    if table.key not in {"file", *rows[0]}:
+        raise InputError(f"{path}: has no column '{table.key}'; measure it anew")
     return rows
 
 
-def _make_cells(table: Table, rows: list[Row], key: str) -> dict[str, Any]:
-    figures = {
-        title: pick_figure(rows, cell.column, {table.key: key, **cell.where}) for title, cell in table.cells.items()
-    }
-    shows = {title: cell.show for title, cell in table.cells.items()}
-    return {
-        title: show(figure) if figure is not None and (show := shows[title]) else figure
-        for title, figure in figures.items()
-    }
+def _show(rows: list[Row], cell: Cell, where: Where) -> Any:
+    figure = pick_figure(rows, cell.column, where)
+    return figure if figure is None or cell.show is None else cell.show(figure)

@@ -1,4 +1,7 @@
-"""The README's tables of figures: which results each is made of, which rows and columns, and what they are called."""
+"""The README's tables of figures: which results each is made of, which rows and columns, and what they are called.
+
+A new one is a row in TABLES and its markers in the README.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,8 @@ def test_a_readme_with_other_markers_is_refused(readme: Path, old: str, new: str
     ("rows", "message"),
     [
         ("", "no rows"),
-        ("plain,onnxruntime\n", "as many cells"),
+        ("x\n", "as many cells"),
+        ("plain,onnxruntime,1,2\n", "as many cells"),
         ("plain,onnxruntime,1\nplain,onnxruntime,2\n", "2 rows have"),
         ("plain,openvino,1\n", "no row has what column 'ms'"),
     ],
@@ -79,3 +82,16 @@ def test_results_that_make_no_table_are_refused(readme: Path, rows: str, message
     (readme.parent / "benchmarks" / "results" / "speeds.csv").write_text(f"form,runtime,median ms\n{rows}")
     with pytest.raises(InputError, match=message):
         check_readme(readme, TABLE)
+
+
+def test_results_without_the_rows_names_are_refused(readme: Path) -> None:
+    (readme.parent / "benchmarks" / "results" / "speeds.csv").write_text("runtime,median ms\nonnxruntime,1\n")
+    with pytest.raises(InputError, match="no column 'form'"):
+        check_readme(readme, TABLE)
+
+
+def test_the_command_refuses_a_readme_without_the_projects_tables(readme: Path) -> None:
+    command = [sys.executable, "-m", "vtopt.benchmarks.readme", str(readme), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "a table without a block" in result.stderr
