@@ -6,9 +6,11 @@ from typing import Literal
 
 from ..optimize.errors import UsageError
 
-__all__ = ["Format", "TableName", "parse_counts"]
+__all__ = ["Format", "ReportFormat", "TableName", "parse_counts"]
 
 Format = Literal["md", "csv", "json", "latex"]
+ReportFormat = Literal["md", "csv", "json", "latex", "html"]
+"""A report is a page too."""
 TableName = Literal["report", "pruning", "quantisation", "kernel", "final", "operations"]
 
 

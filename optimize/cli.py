@@ -156,8 +156,8 @@ def run_command(
     """Run a recipe from weights to a report.
 
     A finished step is skipped when nothing it depends on has changed. The report is printed, and kept
-    in the output folder as report.md and report.json with the worst pair of every model
-    that differs as a picture.
+    in the output folder as report.html, a page with charts and pictures, report.md and report.json, with the worst
+    pair of every model that differs as a picture.
     """
     from ..benchmarks.reports.run_report import write_run_report
     from ..checkpoints import DEMO_CHECKPOINT
@@ -184,7 +184,7 @@ def run_command(
         print_notice(notice)
     try:
         print(write_run_report(folder, count=pair_count, threads=threads, fmt="json" if json else "md"), end="")
-        print_notice(f"artifacts and report are in {folder}")
+        print_notice(f"artifacts are in {folder}, the report is {folder / 'report.html'}")
     finally:
         if missed:
             raise missed

@@ -1,7 +1,8 @@
-"""The report of a run: its artifacts measured side by side, kept in the run's folder."""
+"""The report of a run: its artifacts measured side by side, kept in the run's folder as text, JSON and a page."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,9 @@ from ...optimize.artifacts import SUFFIXES, write_picture
 from ...optimize.errors import InputError
 from ...optimize.provenance import read_history
 from ...optimize.run_state import read_run, recall_run
+from ..page.content import Profile
+from ..page.document import format_page
+from ..page.models_page import make_models_page, profile_models
 from ..quality.comparison import ShownPair
 from ..quality.sheets import make_difference_sheet
 from .report import Report, format_report, measure_models
@@ -41,16 +45,18 @@ def _is_measurable(path: Path) -> bool:
 def write_run_report(
     folder: Path, *, count: int = 8, threads: int | None = None, fmt: Literal["md", "json"] = "md"
 ) -> str:
-    """Measure a run's artifacts, write report.md, report.json and the worst pairs there, and return the text."""
+    """Measure a run's artifacts, write report.md, .json and .html and the worst pairs there, and return the text."""
     import json
 
     models, pairs, network = _list_run(folder)
     report = measure_models(models, folder=pairs, count=count, threads=threads, network=network)
     steps = [f"- {name}: {notice}" for name, path in models.items() for notice in _list_notices(path)]
     text = format_report(report, "md") + ("\nFrom the steps:\n\n" + "\n".join(steps) + "\n" if steps else "")
-    data = json.dumps(_to_data(report, models), indent=2, allow_nan=False) + "\n"
-    _replace_text(folder / "report.md", text)
-    _replace_text(folder / "report.json", data)
+    profiles = profile_models(report, models)
+    data = json.dumps(_to_data(report, models, profiles), indent=2, allow_nan=False) + "\n"
+    page = make_models_page(report, models, title=Path(read_run(folder).recipe).stem, profiles=profiles)
+    for name, content in (("report.md", text), ("report.json", data), ("report.html", format_page(page))):
+        _replace_text(folder / name, content)
     reference = next(iter(models))
     for name, worst in _pick_worst(report).items():
         sheet = make_difference_sheet(worst.picture, worst.reference, worst.pair, (name, reference))
@@ -79,12 +85,13 @@ def _list_notices(path: Path) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def _to_data(report: Report, models: dict[str, Path]) -> object:
+def _to_data(report: Report, models: dict[str, Path], profiles: Sequence[Profile]) -> object:
     return to_json_value(
         {
             "rows": report.rows,
             "conditions": report.conditions,
             "notices": report.notices,
+            "op_times": profiles,
             "steps": {name: [vars(record) for record in read_history(path)] for name, path in models.items()},
         }
     )

@@ -15,7 +15,7 @@ import numpy as np
 from ...optimize.errors import InputError
 from ..options import Format
 
-__all__ = ["Format", "format_table", "to_json_value"]
+__all__ = ["Format", "format_column", "format_table", "to_json_value"]
 
 Row = Mapping[str, object]
 
@@ -60,7 +60,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _write_markdown(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    cells = [[_escape(cell) for cell in (column, *_format_column([row[column] for row in rows]))] for column in columns]
+    cells = [[_escape(cell) for cell in (column, *format_column([row[column] for row in rows]))] for column in columns]
     numeric = [_is_numeric(rows, column) for column in columns]
     widths = [max(3, *map(len, column)) for column in cells]
     lines = [
@@ -78,7 +78,7 @@ def _join(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _format_column(values: Sequence[object]) -> list[str]:
+def format_column(values: Sequence[object]) -> list[str]:
     """Write a column's values; its floats share the decimals that the largest of them calls for."""
     floats = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value) and value]
     largest = max(floats, default=1.0)
@@ -125,7 +125,7 @@ def _write_json(rows: Sequence[Row], columns: Sequence[str]) -> str:
 
 
 def _write_latex(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    cells = [(column, *_format_column([row[column] for row in rows])) for column in columns]
+    cells = [(column, *format_column([row[column] for row in rows])) for column in columns]
     lines = [" & ".join(_escape_latex(cell) for cell in line) + r" \\" for line in zip(*cells, strict=True)]
     places = "".join("r" if _is_numeric(rows, column) else "l" for column in columns)
     body = [

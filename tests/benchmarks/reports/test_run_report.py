@@ -161,7 +161,7 @@ def test_write_run_report_writes_strict_json_for_programs(run: Path) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     data = json.loads(text, parse_constant=refuse)
-    assert list(data) == ["rows", "conditions", "notices", "steps"]
+    assert list(data) == ["rows", "conditions", "notices", "op_times", "steps"]
     assert [(row["model"], row.get("runtime")) for row in data["rows"][1:]] == [
         (name, runtime) for name in ("fp32", "int8") for runtime in ("onnxruntime", "openvino")
     ]
@@ -169,6 +169,21 @@ def test_write_run_report_writes_strict_json_for_programs(run: Path) -> None:
     assert [record["step"] for record in data["steps"]["int8"]] == ["export", "quantize"]
     assert data["steps"]["int8"][1]["figures"] == {"psnr": 42.5}
     assert data["conditions"]["pairs"] == 1
+
+
+def test_write_run_report_writes_a_page_with_the_figures_of_the_json(run: Path) -> None:
+    data = json.loads(write_run_report(run, count=1, threads=1, fmt="json"))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "<title>own – vtopt report</title>" in page  # the recipe's name
+    for row in data["rows"]:
+        assert all(f'data-value="{value!r}"' in page for value in row.values() if isinstance(value, float))
+    assert [(each["model"], each["runtime"]) for each in data["op_times"]] == [
+        (name, runtime) for name in ("fp32", "int8") for runtime in ("onnxruntime", "openvino")
+    ]
+    for each in data["op_times"]:
+        assert each["by_op"]
+        assert all(f'data-value="{time!r}"' in page for time in each["by_op"].values())
+    assert page.count("data:image/png;base64,") == 3  # one pair is both worst and median: two pictures, a difference
 
 
 def test_write_run_report_draws_the_worst_pair_of_models_that_differ(run: Path) -> None:

@@ -1,0 +1,169 @@
+"""The chart of latency against quality, as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..engines.sets import Key
+from .content import SAME_DB, Point
+from .figures import write_db, write_mib, write_ms
+from .labels import Box, Spot, place_labels
+from .markup import Markup, join, tag
+from .recommend import CLOSE_DB
+from .scales import Scale, find_ticks, fit_scale
+
+__all__ = ["draw_scatter", "find_front"]
+
+LETTER = 6.7
+LINE = 17.0
+
+
+@dataclass(frozen=True)
+class _Layout:
+    width: float
+    height: float
+    left: float
+    band: float
+    """Height of the band of equal pictures."""
+    largest: float
+    """Radius of the largest model."""
+    ticks: int
+
+
+WIDE = _Layout(width=920, height=460, left=58, band=56, largest=20, ticks=7)
+NARROW = _Layout(width=350, height=400, left=40, band=50, largest=13, ticks=4)
+TOP, BOTTOM, RIGHT = 8.0, 46.0, 12.0
+
+
+def find_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats in latency and quality, fastest first; above `SAME_DB` all are equal."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.median_ms, -_cap(point))):
+        if not front or _cap(point) > _cap(front[-1]):
+            front.append(point)
+    return front
+
+
+def draw_scatter(points: Sequence[Point], chosen: Key | None, *, narrow: bool = False) -> Markup:
+    """Draw latency to the right and the worst pair's PSNR upward; a dot's area is the size on disk.
+
+    Points without a quality are left out.
+    """
+    layout = NARROW if narrow else WIDE
+    shown = sorted((point for point in points if point.worst_db is not None), key=lambda point: -point.size_mib)
+    ends = [time for point in shown for time in (point.median_ms, *(point.interval or ()))]
+    x = fit_scale(min(ends), max(ends), layout.left, layout.width - RIGHT, count=layout.ticks)
+    y = _fit_quality(shown, layout)
+    largest = max(point.size_mib for point in shown)
+    spots = [
+        Spot(x.place(point.median_ms), _place(point, y, layout), _find_radius(point.size_mib / largest, layout))
+        for point in shown
+    ]
+    several = len({point.runtime for point in shown}) > 1
+    names = [_name(point, several) for point in shown]
+    area = Box(layout.left, TOP, layout.width - layout.left - RIGHT, layout.height - TOP - BOTTOM)
+    boxes = place_labels(spots, [(LETTER * len(name), LINE) for name in names], area)
+    where = dict(zip((point.key for point in shown), spots, strict=True))
+    parts = [
+        *_draw_axes(x, y, layout),
+        _draw_front([where[point.key] for point in find_front(shown)]),
+        *(_draw_point(point, spot, x, point.key == chosen) for point, spot in zip(shown, spots, strict=True)),
+        *(
+            tag("text", name, x=box.x + box.width / 2, y=box.y + 12.5, text_anchor="middle", class_="name")
+            for name, box in zip(names, boxes, strict=True)
+        ),
+    ]
+    told = f"Latency in milliseconds against the PSNR of the worst pair in dB, of {len(shown)} models and runtimes."
+    return tag(
+        "svg",
+        *parts,
+        viewBox=f"0 0 {layout.width:g} {layout.height:g}",
+        role="img",
+        aria_label=told,
+        class_="narrow" if narrow else "wide",
+    )
+
+
+def _cap(point: Point) -> float:
+    return min(_quality(point), SAME_DB)
+
+
+def _quality(point: Point) -> float:
+    return point.worst_db if point.worst_db is not None else -math.inf
+
+
+def _name(point: Point, several: bool) -> str:
+    name = point.model if len(point.model) <= 22 else f"{point.model[:21]}…"
+    return f"{name} · {point.runtime}" if several else name
+
+
+def _fit_quality(points: Sequence[Point], layout: _Layout) -> Scale:
+    lowest = min((_cap(point) for point in points if math.isfinite(_cap(point))), default=SAME_DB)
+    low = min(CLOSE_DB - 5, 5 * math.floor((lowest - 2) / 5))
+    return Scale(low, SAME_DB, layout.height - BOTTOM, TOP + layout.band, find_ticks(low, SAME_DB, 6))
+
+
+def _place(point: Point, y: Scale, layout: _Layout) -> float:
+    return TOP + layout.band / 2 if _cap(point) == SAME_DB else y.place(_cap(point))
+
+
+def _find_radius(share: float, layout: _Layout) -> float:
+    return max(4.0, layout.largest * math.sqrt(share))
+
+
+def _draw_axes(x: Scale, y: Scale, layout: _Layout) -> list[Markup]:
+    foot, right = layout.height - BOTTOM, layout.width - RIGHT
+    close = y.place(CLOSE_DB)
+    return [
+        tag("rect", x=layout.left, y=TOP, width=right - layout.left, height=layout.band, class_="band"),
+        tag("text", f"equal, or above {SAME_DB:g} dB", x=layout.left + 8, y=TOP + 15, class_="note"),
+        *(
+            join(
+                (
+                    tag("line", x1=layout.left, x2=right, y1=y.place(value), y2=y.place(value), class_="grid"),
+                    tag("text", f"{value:g}", x=layout.left - 8, y=y.place(value) + 4, text_anchor="end"),
+                )
+            )
+            for value in y.ticks
+        ),
+        *(
+            join(
+                (
+                    tag("line", x1=x.place(value), x2=x.place(value), y1=foot, y2=foot + 5, class_="axis"),
+                    tag("text", f"{value:g}", x=x.place(value), y=foot + 19, text_anchor="middle"),
+                )
+            )
+            for value in x.ticks
+        ),
+        tag("line", x1=layout.left, x2=right, y1=foot, y2=foot, class_="axis"),
+        tag("line", x1=layout.left, x2=right, y1=close, y2=close, class_="limit"),
+        tag("text", f"{CLOSE_DB:g} dB", x=right - 4, y=close - 6, text_anchor="end", class_="note"),
+        tag(
+            "text",
+            "median latency, ms" + (", logarithmic" if x.logarithmic else ""),
+            x=right,
+            y=layout.height - 8,
+            text_anchor="end",
+            class_="unit",
+        ),
+        tag("text", "worst pair, dB", x=layout.left + 8, y=y.start - 8, class_="unit"),
+    ]
+
+
+def _draw_front(spots: Sequence[Spot]) -> Markup:
+    steps = [f"M{spots[0].x:.1f} {spots[0].y:.1f}", *(f"H{spot.x:.1f}V{spot.y:.1f}" for spot in spots[1:])]
+    return tag("path", d="".join(steps), class_="front")
+
+
+def _draw_point(point: Point, spot: Spot, x: Scale, is_chosen: bool) -> Markup:
+    bars = None
+    if point.interval:
+        low, high = map(x.place, point.interval)
+        ends = (tag("line", x1=at, x2=at, y1=spot.y - 4, y2=spot.y + 4) for at in (low, high))
+        bars = tag("g", tag("line", x1=low, x2=high, y1=spot.y, y2=spot.y), *ends, class_="interval")
+    figures = write_ms(point.median_ms), write_db(_quality(point)), write_mib(point.size_mib)
+    told = f"{point.model} on {point.runtime}: {', '.join(figures)}"
+    dot = tag("circle", tag("title", told), cx=spot.x, cy=spot.y, r=spot.radius)
+    return tag("g", dot, bars, class_="point chosen" if is_chosen else "point")

@@ -1,0 +1,161 @@
+"""The page as text: it is whole, asks for nothing, escapes what files say, and keeps the figures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.resources import files
+from itertools import pairwise
+
+import pytest
+from bench_pages import REFERENCE, make_page, make_point, make_view
+
+from vtopt.benchmarks.page.content import Artifact, Page, Profile
+from vtopt.benchmarks.page.document import format_page
+from vtopt.benchmarks.reports.report import Report
+
+NASTY = '<script>alert("x")</script>&amp;\'">$title'
+
+
+class _Reader(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "link", "img", "input", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_tag_is_closed_and_headings_are_in_order() -> None:
+    reader = _Reader(format_page(make_page()))
+    assert reader.open == []
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(level <= before + 1 for before, level in pairwise(levels))
+
+
+def test_the_page_asks_for_nothing() -> None:
+    text = format_page(make_page())
+    for _, attributes in _Reader(text).tags:
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert not re.search(r"url\(|@import|https?:|//[a-z]", text)
+
+
+def test_the_policy_allows_this_style_and_this_script_alone() -> None:
+    text = format_page(make_page())
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.S)
+        assert f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'" in policy
+    assert not any("style" in attributes for _, attributes in _Reader(text).tags)
+
+
+def _make_nasty_page() -> Page:
+    """Return a page all of whose texts are such as close a tag."""
+    key = (NASTY, NASTY)
+    (row, other), columns = make_page().table.rows, ("model", "runtime", "median ms", NASTY)
+    rows = tuple(each | {"model": NASTY, "runtime": NASTY, NASTY: NASTY} for each in (row, other))
+    record = {"step": NASTY, "parent": NASTY, "parent_sha256": NASTY, "notices": [NASTY]}
+    record |= {name: {NASTY: NASTY, "b": [NASTY], "c": {NASTY: 1}} for name in ("settings", "figures", "versions")}
+    return make_page(
+        title=NASTY,
+        table=Report(rows, columns, {}, ()),
+        points=(make_point(NASTY, 10.0, runtime=NASTY), make_point("other", 5.0, 36.0, runtime=NASTY)),
+        reference=key,
+        baseline=key,
+        profiles=(Profile(NASTY, NASTY, 1, {NASTY: 1.0}),),
+        views=(replace(make_view(NASTY, NASTY, runtime=NASTY), pair=NASTY),),
+        artifacts=(Artifact(NASTY, NASTY, NASTY, 1, (record,)),),
+        conditions={NASTY: NASTY, "cpu": NASTY},
+        notices=(NASTY,),
+        noise=NASTY,
+    )
+
+
+def test_what_files_say_is_text() -> None:
+    text = format_page(_make_nasty_page())
+    assert _Reader(text).open == []
+    assert text.count("<script>") == 1
+    assert text.count("&lt;script&gt;alert(&quot;x&quot;)") > 20
+    assert text.count("$title") > 20
+
+
+def test_equal_pages_are_equal_bytes() -> None:
+    assert format_page(make_page()) == format_page(make_page())
+
+
+def test_cells_keep_unrounded_figures() -> None:
+    page = make_page()
+    cells = [
+        attributes["data-value"] for tag, attributes in _Reader(format_page(page)).tags if "data-value" in attributes
+    ]
+    wanted = [repr(row[name]) for row in page.table.rows for name in page.table.columns if isinstance(row[name], float)]
+    assert cells[: len(wanted)] == wanted
+
+
+def test_sections_without_content_are_left_out() -> None:
+    points = tuple(replace(point, worst_db=None, median_db=None) for point in make_page().points)
+    text = format_page(make_page(points=points, profiles=(), views=()))
+    ids = [attributes.get("id") for tag, attributes in _Reader(text).tags if tag == "section"]
+    assert ids == ["summary", "figures", "origin", "method"]
+    assert "No model is recommended" in text
+
+
+def _strip(text: str) -> str:
+    return re.sub(r"<[^>]+>", "", text).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_summary_says_why() -> None:
+    text = _strip(format_page(make_page()))
+    assert "int8 takes 10 ms and 2.00 MiB, 2.00× the speed of fp32 (20 ms and 8.00 MiB)." in text
+    assert "Its worst pair is 38.0 dB from the picture of fp32, the median pair 38.0 dB from it." in text
+
+
+def test_the_summary_warns_where_no_model_is_close() -> None:
+    points = (make_page().points[0], make_point("int8", 10.0, 28.0, 2.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert "No model keeps its worst pair at 35 dB; this one comes closest: its worst pair is 28.0 dB" in text
+    assert "Look at the pictures below before you use it." in text
+
+
+def test_the_summary_keeps_the_reference_where_nothing_is_better() -> None:
+    points = (make_page().points[0], make_point("int8", 30.0, 38.0, 2.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert "fp32 itself takes 20 ms and 8.00 MiB, and none of the others is faster and close enough to it." in text
+    assert REFERENCE[0] in text
+
+
+def _read_colours(style: str) -> list[dict[str, str]]:
+    return [dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)]
+
+
+def _measure_luminance(colour: str) -> float:
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_has_the_contrast_of_wcag_aa(scheme: int) -> None:
+    colours = _read_colours((files("vtopt.benchmarks.page") / "style.css").read_text())[scheme]
+    for text in ("ink", "quiet", "accent"):
+        for ground in ("paper", "raised", "wash"):
+            darker, lighter = sorted(_measure_luminance(colours[name]) for name in (text, ground))
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (text, ground)
+    for ground in ("paper", "raised"):
+        darker, lighter = sorted(_measure_luminance(colours[name]) for name in ("mark", ground))
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, ground

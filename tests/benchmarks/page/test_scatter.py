@@ -1,0 +1,60 @@
+"""The scatter: points where their figures say, the front, the band of equal pictures."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from bench_pages import make_point
+
+from vtopt.benchmarks.page.content import Point
+from vtopt.benchmarks.page.scatter import draw_scatter, find_front
+
+FP32, INT8 = make_point("fp32", 20.0, math.inf, 8.0), make_point("int8", 10.0, 38.0, 2.0)
+
+
+def _read_circles(*points: Point) -> list[tuple[float, float, float]]:
+    circles = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', draw_scatter(points, None))
+    return [(float(x), float(y), float(radius)) for x, y, radius in circles]
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    beaten = make_point("slow", 15.0, 37.0)
+    assert find_front([FP32, beaten, INT8]) == [INT8, FP32]
+
+
+def test_of_equal_pictures_the_fastest_is_on_the_front() -> None:
+    same = make_point("fp32", 12.0, 110.0, runtime="openvino")
+    assert find_front([FP32, same, INT8]) == [INT8, same]
+
+
+def test_slower_lies_right_and_closer_lies_higher() -> None:
+    close, far = make_point("close", 12.0, 50.0), make_point("far", 10.0, 36.0)
+    (x, y, _), (other_x, other_y, _) = _read_circles(close, far)
+    assert (x > other_x, y < other_y) == (True, True)
+
+
+def test_the_area_of_a_dot_is_the_size() -> None:
+    (*_, radius), (*_, small) = _read_circles(FP32, INT8)
+    assert math.isclose((radius / small) ** 2, 8.0 / 2.0, rel_tol=0.01)
+
+
+def test_equal_pictures_lie_in_the_band() -> None:
+    drawn = draw_scatter((FP32, INT8), None)
+    found = re.search(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)" class="band"', drawn)
+    assert found
+    top, height = map(float, found.groups())
+    (_, y, _), (_, other, _) = _read_circles(FP32, INT8)
+    assert top < y < top + height < other
+
+
+def test_intervals_are_bars_where_they_were_measured() -> None:
+    assert "interval" not in draw_scatter((FP32, INT8), None)
+    assert draw_scatter((FP32, make_point("int8", 10.0, interval=(9.0, 11.0))), None).count('class="interval"') == 1
+
+
+def test_broken_pictures_and_names_of_tags_can_be_drawn() -> None:
+    drawn = draw_scatter((FP32, make_point("<script>", 10.0, -math.inf)), None)
+    assert "<script>" not in drawn
+    assert "&lt;script&gt;" in drawn
+    assert "nan" not in drawn
