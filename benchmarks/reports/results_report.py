@@ -130,7 +130,7 @@ def _describe(results: Results, baseline: str) -> dict[str, Any]:
         "batch": ", ".join(map(str, settings.batches)),
         "runs": f"at least {settings.runs} and {settings.seconds:g} s in {settings.processes} processes, in turns",
         "threads": ", ".join(map(str, settings.threads)),
-        "times": "less what a thread waited for a CPU, of one thread",
+        "times": "of one thread, less what it waited for a CPU",
         "load": " to ".join(loads),
         **{name: results.machine.get(name) for name in HOST},
     }

@@ -67,5 +67,5 @@ def test_tables_of_a_results_file_state_the_convention_and_what_times_are(table:
     report = make_table(make_results_report(make_results(TIMES)), table)  # type: ignore[arg-type]
     text = render_report(report)
     assert f"MACs {CONVENTION}" in text
-    assert "times less what a thread waited for a CPU, of one thread" in text
+    assert "times of one thread, less what it waited for a CPU" in text
     assert "PSNR and SSIM: median over pairs." in text
