@@ -17,7 +17,16 @@ from .runtimes import GPU_RUNTIMES, RUNTIMES, list_gpu_runtimes
 if TYPE_CHECKING:
     from ...optimize.data.pairs import Pair
 
-__all__ = ["Key", "feed_engines", "find_size", "open_engines", "shows_pictures"]
+__all__ = [
+    "Key",
+    "feed_engines",
+    "find_size",
+    "list_runtimes",
+    "open_engines",
+    "open_model",
+    "require_one_size",
+    "shows_pictures",
+]
 
 Key = tuple[str, str]
 """A model's name and a runtime."""
@@ -30,39 +39,61 @@ def open_engines(
     network: str | None = None,
     runtimes: Sequence[str] = (),
 ) -> tuple[dict[Key, Engine], list[str]]:
-    """Open each model on the runtimes that load its kind, or on those of `runtimes` that do; return notices too.
+    """Open each model as `open_model` does; return notices too.
+
+    Raises InputError for models that take pictures of different sizes, too.
+    """
+    engines: dict[Key, Engine] = {}
+    notices: list[str] = []
+    for name, path in models.items():
+        opened, said = open_model(name, path, threads=threads, network=network, runtimes=runtimes)
+        engines |= opened
+        notices += said
+    require_one_size(engines)
+    return engines, notices
+
+
+def open_model(
+    name: str,
+    path: Path,
+    *,
+    threads: int | None = None,
+    network: str | None = None,
+    runtimes: Sequence[str] = (),
+) -> tuple[dict[Key, Engine], list[str]]:
+    """Open a model on the runtimes that load its kind, or on those of `runtimes` that do; return notices too.
 
     A runtime that is not installed, and a second one that does not load the model, are told and left out where
     another serves.
 
-    Raises InputError for a model that none runs, and for models that take pictures of different sizes, UsageError for
-    a runtime that is not known, MissingExtraError for one that was asked for and is not installed.
+    Raises InputError for a model that none runs, UsageError for a runtime that is not known, MissingExtraError for
+    one that was asked for and is not installed.
+    """
+    engines: dict[Key, Engine] = {}
+    notices = []
+    able = list_runtimes(path, runtimes)
+    for runtime in able:
+        try:
+            engines[name, runtime] = open_engine(path, runtime=runtime, threads=threads, network=network)
+        except (InputError, MissingExtraError) as error:
+            missing = isinstance(error, MissingExtraError)
+            last = runtime == able[-1] and not engines
+            if last or (missing and runtimes) or not (missing or engines):
+                raise
+            reason = str(error).removeprefix(f"{path}: ").partition("; ")[0]
+            notices.append(f"{name} has no row on {runtime}: {reason}")
+    return engines, notices
+
+
+def list_runtimes(path: Path, runtimes: Sequence[str] = ()) -> list[str]:
+    """Return the runtimes for a file: those that take its kind, its own first, those on a GPU last.
+
+    Raises InputError for a file that is missing, of no kind, or of one that none of `runtimes` takes, UsageError for a
+    runtime that is not known.
     """
     known = [*RUNTIMES, *list_gpu_runtimes()]
     if unknown := [name for name in runtimes if name not in known]:
         raise UsageError(f"runtime '{unknown[0]}' is not known, or not on this machine; choose of {', '.join(known)}")
-    engines: dict[Key, Engine] = {}
-    notices = []
-    for name, path in models.items():
-        able = _list_runtimes(path, runtimes)
-        opened = 0
-        for runtime in able:
-            try:
-                engines[name, runtime] = open_engine(path, runtime=runtime, threads=threads, network=network)
-                opened += 1
-            except (InputError, MissingExtraError) as error:
-                missing = isinstance(error, MissingExtraError)
-                last = runtime == able[-1] and not opened
-                if last or (missing and runtimes) or not (missing or opened):
-                    raise
-                reason = str(error).removeprefix(f"{path}: ").partition("; ")[0]
-                notices.append(f"{name} has no row on {runtime}: {reason}")
-    _require_one_size(engines)
-    return engines, notices
-
-
-def _list_runtimes(path: Path, runtimes: Sequence[str]) -> list[str]:
-    """Return the runtimes for a file: those that take its kind, its own first, those on a GPU last."""
     kind = detect_kind(path)
     able = [name for name, opener in RUNTIMES.items() if kind in opener.kinds]
     able += [name for name in list_gpu_runtimes() if kind in GPU_RUNTIMES[name].kinds]
@@ -72,7 +103,8 @@ def _list_runtimes(path: Path, runtimes: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _require_one_size(engines: Mapping[Key, Engine]) -> None:
+def require_one_size(engines: Mapping[Key, Engine]) -> None:
+    """Raise InputError, with all sizes, for engines that take pictures of different ones."""
     sizes = {name: engine.size for (name, _), engine in engines.items() if _has_fixed_size(engine)}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())

@@ -43,12 +43,18 @@ class PictureSetDistance:
     notes: tuple[str, ...]
     """What it can and cannot say, in sentences."""
 
+    @property
+    def title(self) -> str:
+        """The name as people write it: FID and KID."""
+        return self.name.upper() if self.name in ("fid", "kid") else self.name
+
     def describe(self) -> str:
         """Say in one line what the number is of: the counts, the filter and the weights."""
         weights = f"weights sha256 {self.weights_sha256[:16]}" if self.weights_sha256 else "no weights given"
+        resize = f"resize {self.resize} ({self.filter}) to {self.side}x{self.side}"
+        network = f"network {self.network}, {self.features} features, {weights}"
         return (
-            f"{self.name}: {self.count:,} pictures to {self.reference_count:,}, {self.reference}; resize {self.resize} "
-            f"({self.filter}) to {self.side}x{self.side}; network {self.network}, {self.features} features, {weights}"
+            f"{self.title}: {self.count:,} pictures to {self.reference_count:,}, {self.reference}; {resize}; {network}"
         )
 
 

@@ -9,6 +9,7 @@ from ...optimize.errors import InputError
 from ..host import HOST
 from ..quality.comparison import UNCHANGED
 from ..run.entry_figures import make_figures
+from ..run.quality_figures import make_quality_figures
 from ..run.results import Entry, Results, pick_baseline
 from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, Report, show_quality, show_truth
 
@@ -67,7 +68,7 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
 def _make_row(results: Results, entry: Entry, figures: Mapping[str, Any]) -> dict[str, Any]:
     model = results.find_model(entry.model)
     found = results.find_quality(entry.model, entry.runtime)
-    row = {
+    return {
         "model": entry.model,
         "runtime": entry.runtime,
         "threads": entry.threads,
@@ -80,11 +81,8 @@ def _make_row(results: Results, entry: Entry, figures: Mapping[str, Any]) -> dic
         **{column: figures.get(name) for column, name in TIMES.items()},
         **show_quality(found.to_first if found and found != results.quality[0] else None),
         **(show_truth(found.to_truth) if found and found.to_truth else {}),
+        **make_quality_figures(results, entry.model, entry.runtime),
     }
-    for distance in results.distances:
-        if (distance.model, distance.runtime) == (entry.model, entry.runtime):
-            row[distance.metric if distance.device == "cpu" else f"GPU {distance.metric}"] = distance.value
-    return row
 
 
 def _judge_speed(entry: Entry, figures: Mapping[str, Any], compared: Entry | None) -> list[str]:

@@ -6,31 +6,25 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...optimize.artifacts import hash_artifact
 from ...optimize.errors import InputError, OutputError, UsageError
 from ...optimize.progress import track
 from ..cost.flops import describe_uncounted
-from ..cost.model_cost import measure_cost
 from ..cost.op_times import measure_op_times
-from ..engines.engine import Engine
-from ..engines.sets import Key, feed_engines, find_size, open_engines, shows_pictures
+from ..engines.sets import Key, feed_engines, find_size, shows_pictures
 from ..host import describe_load, describe_machine
-from ..quality.comparison import UNCHANGED, compare_models, show_pairs
 from ..timing.latency import count_rounds
 from ..timing.processes import Job, save_feeds
-from ..timing.sampling import Plan, measure_block, require_cpus
-from .pictures import keep_shown
-from .results import FORMAT, Comparison, Entry, Measured, Results, Settings, Shown, read_results, write_results
-
-if TYPE_CHECKING:
-    from ...optimize.data.pairs import Pair
-    from ..quality.pictures import Quality
+from ..timing.sampling import Failure, Plan, Sample, measure_block, require_cpus
+from .opening import describe_model, open_lots, open_models, run_once
+from .quality import Judged, judge_pictures
+from .results import FORMAT, Entry, Measured, Results, Settings, read_results, write_results
 
 __all__ = ["measure_run"]
 
 OP_RUNS = 3
+NOISE = "pictures are not compared: the models ran on noise, as their inputs are unknown"
 
 Feeds = Mapping[tuple[str, str, int], Path]
 """Model, runtime and batch -> the file of its inputs."""
@@ -41,10 +35,12 @@ def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *,
 
     A block is a fresh process for each model and runtime with the same threads and batch, timed in turns (see
     `measure_block`); blocks of all threads and batches come in turns too, so that a model's processes lie far apart.
-    An interrupted run leaves whole blocks, and the same call goes on from them.
+    An interrupted run leaves whole blocks, and the same call goes on from them. A model that does not load or run, or
+    whose process dies, has the reason in its entry, and the others go on.
 
-    Raises InputError for models that cannot be measured together, UsageError for more threads than CPUs,
-    OutputError where `output` is there already and complete, or from another call; nothing is lost then.
+    Raises InputError for models that cannot be measured together, and where none can be measured, UsageError for more
+    threads than CPUs, OutputError where `output` is there already and complete, or from another call; nothing is lost
+    then.
     """
     if not models:
         raise UsageError("bench run: there are no models to measure; name at least one")
@@ -56,8 +52,12 @@ def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *,
         results, feeds = _prepare(models, settings, Path(folder), known, output)
         write_results(results, output)
         results = _measure_blocks(results, models, feeds, output)
-    results = replace(results, complete=True, notices=(*results.notices, *_find_unsteady(results)))
+    results = replace(
+        results, complete=True, notices=(*results.notices, *_find_failed(results), *_find_unsteady(results))
+    )
     write_results(results, output)
+    if not any(entry.samples for entry in results.entries):
+        raise InputError(f"bench run: no model could be measured; {_find_failed(results)[0]}")
     return results
 
 
@@ -72,10 +72,14 @@ def _require_same_call(known: Results, models: Mapping[str, Path], settings: Set
     if dict(known.machine) != describe_machine():
         differing.append("machine or versions")
     if differing:
-        raise OutputError(
-            f"{output}: is of an interrupted run with other {', '.join(differing)}; give the same to go on with it, "
-            "choose another name, or pass --force to measure anew"
-        )
+        raise _refuse_other(output, differing)
+
+
+def _refuse_other(output: Path, differing: Sequence[str]) -> OutputError:
+    return OutputError(
+        f"{output}: is of an interrupted run with other {', '.join(differing)}; give the same to go on with it, "
+        "choose another name, or pass --force to measure anew"
+    )
 
 
 def _prepare(
@@ -84,21 +88,27 @@ def _prepare(
     """Return results without times, those of the interrupted run where there was one, and every model's inputs."""
     from ...optimize.data.pairs import hash_pairs, open_pairs
 
-    engines, notices = open_engines(
-        models, threads=max(settings.threads), network=settings.network, runtimes=settings.runtimes
-    )
-    size = find_size(engines)
+    opened = open_models(models, settings)
+    size, pictured = find_size(opened.engines), shows_pictures(opened.engines)
     asked = Path(settings.pairs) if settings.pairs else None, size, settings.pair_count
+    pairs_sha256 = hash_pairs(*asked)
+    if known and known.conditions.get("pairs_sha256") != pairs_sha256:
+        raise _refuse_other(output, ["pairs"])
     pairs = open_pairs(*asked)
-    feeds = {
-        key: save_feeds(fed, folder / f"{number}.npz")
-        for number, (key, fed) in enumerate(feed_engines(engines, pairs[0], settings.batches).items())
-    }
+    fed = feed_engines(opened.engines, pairs[0], settings.batches)
+    feeds = {key: save_feeds(arrays, folder / f"{number}.npz") for number, (key, arrays) in enumerate(fed.items())}
     if known:
         return known, feeds
-    pictures = _compare_pictures(engines, pairs, output)
+    largest = {key: fed[*key, max(settings.batches)] for key in opened.engines}
+    opened = run_once(opened, largest)
+    keys = [*opened.engines]
+    lots, open_each = open_lots(opened.engines, largest, models, settings)
+    judged = Judged(notices=(NOISE,))
+    if pictured:
+        judged = judge_pictures(open_each, models, pairs, settings, output)
+    sound = {name for name, _ in keys}
     costs = [
-        measure_cost(name, path, network=settings.network, size=size)
+        describe_model(name, path, settings, size, sound=name in sound)
         for name, path in track(models.items(), "count multiply-adds", total=len(models))
     ]
     left_out = [f"{cost.name}: MACs leave out {describe_uncounted(cost.uncounted)}" for cost in costs if cost.uncounted]
@@ -110,56 +120,37 @@ def _prepare(
         conditions={
             "size": "x".join(map(str, size)),
             "pairs": len(pairs),
-            "pairs_sha256": hash_pairs(*asked),
+            "pairs_sha256": pairs_sha256,
+            "lots": [[[*key] for key in lot] for lot in lots],
             "begin": describe_load(),
         },
         models=tuple(costs),
         entries=tuple(
-            Entry(name, runtime, threads, batch)
+            Entry(*key, threads, batch, failed=opened.failed.get(key, ""))
             for threads in settings.threads
             for batch in settings.batches
-            for name, runtime in engines
+            for key in (*keys, *opened.failed)
         ),
-        quality=pictures.quality,
-        unchanged=pictures.unchanged,
-        shown=pictures.shown,
-        op_times=_profile(models, engines, feeds, settings),
-        notices=(*notices, *left_out, *pictures.notices),
+        quality=judged.quality,
+        unchanged=judged.unchanged,
+        shown=judged.shown,
+        op_times=_profile(models, keys, feeds, settings),
+        notices=(*opened.notices, *_note_lots(lots), *left_out, *judged.notices),
     ), feeds
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    quality: tuple[Comparison, ...] = ()
-    unchanged: Quality | None = None
-    shown: tuple[Shown, ...] = ()
-    notices: tuple[str, ...] = ()
+def _note_lots(lots: Sequence[Sequence[Key]]) -> list[str]:
+    if len(lots) == 1:
+        return []
+    return [f"memory does not hold all models: they ran in {len(lots)} lots, each beside {' on '.join(lots[0][0])}"]
 
 
-def _compare_pictures(engines: Mapping[Key, Engine], pairs: Sequence[Pair], output: Path) -> _Pictures:
-    """Compare all models' pictures where they take and make pictures; else say why not.
-
-    Those of the worst and the median pairs are kept in a folder beside `output`.
-    """
-    if not shows_pictures(engines):
-        return _Pictures(notices=("pictures are not compared: the models ran on noise, as their inputs are unknown",))
-    try:
-        compared = compare_models(engines, pairs)
-        shown = keep_shown(show_pairs(engines, pairs, compared.to_first), output)
-    except InputError as error:
-        return _Pictures(notices=(f"pictures are not compared: {error}",))
-    quality = tuple(Comparison(*key, score, compared.to_truth.get(key)) for key, score in compared.to_first.items())
-    return _Pictures(quality, compared.to_truth.get(UNCHANGED), shown)
-
-
-def _profile(
-    models: Mapping[str, Path], engines: Mapping[Key, Engine], feeds: Feeds, settings: Settings
-) -> tuple[Measured, ...]:
+def _profile(models: Mapping[str, Path], keys: Sequence[Key], feeds: Feeds, settings: Settings) -> tuple[Measured, ...]:
     """Return where the time goes in each graph, with the first count of threads."""
     import numpy as np
 
     threads = settings.threads[0]
-    graphs = [key for key in engines if key[1] in ("onnxruntime", "openvino")]
+    graphs = [key for key in keys if key[1] in ("onnxruntime", "openvino")]
     measured = []
     for name, runtime in track(graphs, "profile operations", total=len(graphs)):
         with np.load(feeds[name, runtime, settings.batches[0]]) as archive:
@@ -175,17 +166,14 @@ def _measure_blocks(results: Results, models: Mapping[str, Path], feeds: Feeds, 
     plan = Plan(settings.runs, settings.seconds, settings.processes)
     left = _list_blocks(results)
     advance = _count_rounds(len(left) * plan.rounds)
-    for process, threads, batch in left:
-        block = [entry for entry in results.entries if (entry.threads, entry.batch) == (threads, batch)]
+    for block in left:
+        entries = [entry for entry in results.entries if entry.key in block.keys and not entry.failed]
         jobs = [
-            Job(models[name], feeds[name, runtime, batch], runtime, threads, settings.network)
-            for name, runtime, _, _ in (entry.key for entry in block)
+            Job(models[entry.model], feeds[entry.model, entry.runtime, entry.batch], *entry.key[1:3], settings.network)
+            for entry in entries
         ]
-        samples = measure_block(jobs, plan, process, advance=advance)
-        measured = {
-            entry.key: replace(entry, samples=(*entry.samples, sample))
-            for entry, sample in zip(block, samples, strict=True)
-        }
+        ends = measure_block(jobs, plan, block.process, advance=advance) if jobs else []
+        measured = {entry.key: _add_end(entry, end, block.number) for entry, end in zip(entries, ends, strict=True)}
         results = replace(
             results,
             entries=tuple(measured.get(entry.key, entry) for entry in results.entries),
@@ -195,23 +183,55 @@ def _measure_blocks(results: Results, models: Mapping[str, Path], feeds: Feeds, 
     return results
 
 
-def _list_blocks(results: Results) -> list[tuple[int, int, int]]:
-    """Return process, threads and batch of what is still to measure."""
+def _add_end(entry: Entry, end: Sample | Failure, number: int) -> Entry:
+    if isinstance(end, Failure):
+        return replace(entry, failed=end.reason)
+    return replace(entry, samples=(*entry.samples, replace(end, process=number)))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Entries that run in turns, in fresh processes."""
+
+    process: int
+    number: int
+    """Of the processes that ran in turns: each lot has its own, as others run beside it."""
+    keys: frozenset[tuple[str, str, int, int]]
+
+
+def _list_blocks(results: Results) -> list[_Block]:
+    """Return what is still to measure."""
     settings = results.settings
-    done = {(sample.process, entry.threads, entry.batch) for entry in results.entries for sample in entry.samples}
+    lots = results.conditions.get("lots") or [[entry.key[:2] for entry in results.entries]]
     blocks = [
-        (process, threads, batch)
+        _Block(
+            process,
+            process * len(lots) + index,
+            frozenset((model, runtime, threads, batch) for model, runtime in lot),
+        )
         for process in range(settings.processes)
         for threads in settings.threads
         for batch in settings.batches
+        for index, lot in enumerate(lots)
     ]
-    return [block for block in blocks if block not in done]
+    done = {(entry.key, sample.process) for entry in results.entries for sample in entry.samples}
+    return [block for block in blocks if not any((key, block.number) in done for key in block.keys)]
 
 
 def _count_rounds(total: int) -> Callable[[], None]:
     """Return what is called after each round: it moves a progress bar with an ETA."""
     advance = count_rounds("measure", total)
     return lambda: advance(0, 0)
+
+
+def _find_failed(results: Results) -> list[str]:
+    """Say which models failed, and why."""
+    return [
+        f"{entry.model} on {entry.runtime}, threads {entry.threads}, batch {entry.batch}: failed"
+        f"{f' after {len(entry.samples)} processes' if entry.samples else ''}: {entry.failed}"
+        for entry in results.entries
+        if entry.failed
+    ]
 
 
 def _find_unsteady(results: Results) -> list[str]:

@@ -12,14 +12,14 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from ...optimize.errors import InputError
-from ..quality.pictures import Quality
+from ..fid.picture_distance import PictureSetDistance, Resize
+from ..quality.pictures import FlowShift, Quality
 from ..reports.files import save_text
 from ..reports.tables import to_json_value
 from ..timing.sampling import Sample
 
 __all__ = [
     "Comparison",
-    "Distance",
     "Entry",
     "Key",
     "Measured",
@@ -54,6 +54,13 @@ class Settings:
     """None for drawn pairs."""
     pair_count: int
     network: str | None
+    weights: str | None = None
+    """Of the network that FID is measured on; None for fd_random, where there are enough pairs."""
+    trust_weights: bool = False
+    resize: Resize = "clean"
+    kid: bool = False
+    lpips: tuple[str, str] | None = None
+    """The files of its trunk and of its linear weights."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class Entry:
     samples: tuple[Sample, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What is made of the samples; for other readers, as vtopt makes them anew."""
+    failed: str = ""
+    """Why it has no samples, or no more of them."""
 
     @property
     def key(self) -> Key:
@@ -104,6 +113,10 @@ class Comparison:
     runtime: str
     to_first: Quality
     to_truth: Quality | None = None
+    flow: FlowShift | None = None
+    """To the first model, where both are ONNX and have the same warps."""
+    distances: tuple[PictureSetDistance, ...] = ()
+    """Of all its pictures to the truth, or to the persons where pairs have none."""
 
 
 @dataclass(frozen=True)
@@ -131,20 +144,6 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Distance:
-    """A distance between sets of pictures."""
-
-    model: str
-    runtime: str
-    metric: str
-    """FID, KID or fd_random."""
-    value: float
-    device: Literal["cpu", "gpu"] = "cpu"
-    details: Mapping[str, Any] = field(default_factory=dict)
-    """What must stand beside the number: how many pictures, the filter, the weights."""
-
-
-@dataclass(frozen=True)
 class Results:
     """What a run measured. The first model is the reference of pictures, and of speed unless another is named."""
 
@@ -161,7 +160,6 @@ class Results:
     """How far the persons as they are, with nothing put on, are from the truth."""
     shown: tuple[Shown, ...] = ()
     op_times: tuple[Measured, ...] = ()
-    distances: tuple[Distance, ...] = ()
     notices: tuple[str, ...] = ()
 
     def find_model(self, name: str) -> Model:

@@ -76,6 +76,11 @@ class Worker:
         answer = self.ask("turn", runs=runs, seconds=seconds, settle=settle)
         return [(time, waited) for time, waited in answer["times_ms"]]
 
+    def end(self) -> None:
+        """End the process, and free its memory for others; it may have ended by itself."""
+        self.process.kill()
+        self.process.wait()
+
     def _find_end(self) -> str:
         code = self.process.wait()
         self.errors.seek(0)

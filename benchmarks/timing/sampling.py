@@ -7,16 +7,16 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...optimize.errors import UsageError
+from ...optimize.errors import InputError, UsageError
 from .latency import PAUSE_SECONDS
 from .processes import Job, Worker, start_workers
 
-__all__ = ["Plan", "Sample", "choose_cpus", "list_cpus", "measure_block", "require_cpus", "take_off_waiting"]
+__all__ = ["Failure", "Plan", "Sample", "choose_cpus", "list_cpus", "measure_block", "require_cpus", "take_off_waiting"]
 
 MAX_ROUNDS = 10
 """Of one process; more runs, or more seconds, make its turns longer."""
@@ -72,35 +72,62 @@ class Sample:
     """By round, each run's milliseconds on the clock, and those in which its threads, together, waited for a CPU."""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a process measured nothing."""
+
+    reason: str
+
+
 def measure_block(
     jobs: Sequence[Job], plan: Plan, process: int = 0, *, advance: Callable[[], None] = lambda: None
-) -> list[Sample]:
+) -> list[Sample | Failure]:
     """Start a process for each job, warm them up, time them in rounds, and end them.
 
     All are pinned to the same CPUs, others for the next `process`, and one at a time computes. The order turns by
-    one from round to round. `advance` is called after each round.
+    one from round to round. `advance` is called after each round. A model that does not load or run, or whose process
+    is killed, has a failure, and the others go on.
 
-    Raises InputError when a model does not load or run, or its process is killed, and UsageError for more threads than
-    CPUs.
+    Raises UsageError for more threads than CPUs.
     """
     cpus = [choose_cpus(job.threads, process) for job in jobs]
     with start_workers(jobs) as workers:
-        loaded = [worker.load(pinned) for worker, pinned in zip(workers, cpus, strict=True)]
-        warmed = [_warm_up(worker) for worker in workers]
-        rounds: list[list[tuple[tuple[float, float], ...]]] = [[] for _ in workers]
-        order = [*range(len(workers))]
-        for number in range(plan.rounds):
-            turn = number % len(order)
-            for index in order[turn:] + order[:turn]:
-                time.sleep(PAUSE_SECONDS)
-                rounds[index].append(tuple(workers[index].take_turn(plan.turn_runs, plan.turn_seconds)))
-            advance()
-        return [
-            Sample(process, pinned, **times, **worker.ask("memory"), warmup=runs, steady=steady, rounds=tuple(measured))
-            for worker, pinned, times, (runs, steady), measured in zip(
-                workers, cpus, loaded, warmed, rounds, strict=True
-            )
-        ]
+        steps = [_measure(worker, plan, process, pinned) for worker, pinned in zip(workers, cpus, strict=True)]
+        ends: dict[int, Sample | Failure] = {}
+        for turn in range(-2, plan.rounds + 1):  # they load, warm up, take the rounds, and end
+            first = max(turn, 0) % len(steps)
+            for index in [*range(first, len(steps)), *range(first)]:
+                if index not in ends and (end := _take_step(steps[index])):
+                    ends[index] = end
+                    workers[index].end()
+            if 0 <= turn < plan.rounds:
+                advance()
+        return [ends[index] for index in range(len(steps))]
+
+
+def _measure(worker: Worker, plan: Plan, process: int, cpus: tuple[int, ...]) -> Generator[None, None, Sample]:
+    """Load, warm up and take rounds; others have their turns at each yield."""
+    times = worker.load(cpus)
+    yield
+    warmup, steady = _warm_up(worker)
+    yield
+    rounds = []
+    for _ in range(plan.rounds):
+        time.sleep(PAUSE_SECONDS)
+        rounds.append(tuple(worker.take_turn(plan.turn_runs, plan.turn_seconds)))
+        yield
+    return Sample(process, cpus, **times, **worker.ask("memory"), warmup=warmup, steady=steady, rounds=tuple(rounds))
+
+
+def _take_step(steps: Generator[None, None, Sample]) -> Sample | Failure | None:
+    """Go on to the next yield; return what it came to at its end."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    except InputError as error:
+        return Failure(str(error))
+    return None
 
 
 def choose_cpus(threads: int, process: int) -> tuple[int, ...]:

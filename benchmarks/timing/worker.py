@@ -26,6 +26,8 @@ MAX_RUNS = 10_000
 def serve() -> None:
     """Answer requests on stdin until it ends; what libraries print goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks, which ends this process
+    with suppress(OSError):  # where memory runs out, Linux is to end this process and not the one that asks
+        Path("/proc/self/oom_score_adj").write_text("1000")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     model = _Model()

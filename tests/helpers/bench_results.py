@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vtopt.benchmarks.fid.picture_distance import PictureSetDistance
 from vtopt.benchmarks.quality.pictures import Quality
 from vtopt.benchmarks.run.results import Comparison, Entry, Model, Results, Settings
 from vtopt.benchmarks.timing.sampling import Sample
 
-__all__ = ["make_entry", "make_model", "make_results"]
+__all__ = ["make_distance", "make_entry", "make_model", "make_results"]
 
 SETTINGS = Settings(
     runs=6, seconds=0.0, processes=3, threads=(1,), batches=(1,), runtimes=(), pairs=None, pair_count=2, network=None
@@ -57,6 +58,27 @@ def make_model(name: str, **changed: Any) -> Model:
 
 def make_quality(psnr: float) -> Quality:
     return Quality(psnr, psnr - 2, 0.98, 0.97, 0.1, 0.1, "pair-0", "pair-1", 2)
+
+
+def make_distance(name: str, value: float) -> PictureSetDistance:
+    return PictureSetDistance(
+        name=name,
+        value=value,
+        spread=None,
+        subsets=None,
+        subset_size=None,
+        count=2032,
+        reference_count=2032,
+        reference="the truth of the pairs",
+        resize="clean",
+        filter="bicubic",
+        side=299,
+        network="some network",
+        features=2048,
+        weights_sha256=None,
+        seed=None,
+        notes=("A sentence.",),
+    )
 
 
 def make_results(times_ms: Mapping[str, float], **changed: Any) -> Results:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
-from bench_results import SETTINGS, make_entry, make_quality, make_results
+from bench_results import SETTINGS, make_distance, make_entry, make_quality, make_results
 
+from vtopt.benchmarks.quality.pictures import FlowShift
 from vtopt.benchmarks.reports.paper_tables import FINAL_COLUMNS, PRUNING_COLUMNS, QUANTISATION_COLUMNS, make_table
 from vtopt.benchmarks.reports.report import UNCHANGED, format_report
 from vtopt.benchmarks.reports.results_report import make_results_report
-from vtopt.benchmarks.run.results import Comparison, Distance
+from vtopt.benchmarks.run.results import Comparison
 from vtopt.optimize.errors import InputError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
@@ -89,16 +91,19 @@ def test_how_it_was_measured_stands_below() -> None:
     assert "load 0.5 to 0.5, cpu Some CPU" in text
 
 
-DISTANCES = (
-    Distance("fp32", "onnxruntime", "FID", 8.75),
-    Distance("int8", "onnxruntime", "FID", 9.25),
-    Distance("int8", "onnxruntime", "FID", 9.5, device="gpu"),
+QUALITY = tuple(
+    Comparison(model, runtime, make_quality(psnr), distances=(make_distance("fid", value),))
+    for model, runtime, psnr, value in (
+        ("fp32", "onnxruntime", math.inf, 8.75),
+        ("int8", "onnxruntime", 40.0, 9.25),
+        ("int8", "onnxruntime-cuda", 40.0, 9.5),
+    )
 )
 
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_the_table_of_quantisation(measured: bool) -> None:
-    results = make_results(TIMES, distances=DISTANCES if measured else ())
+    results = make_results(TIMES, quality=QUALITY if measured else ())
     table = make_table(make_results_report(results), "quantisation")
     assert table.columns[: len(QUANTISATION_COLUMNS)] == QUANTISATION_COLUMNS
     (row,) = table.rows
@@ -108,7 +113,7 @@ def test_the_table_of_quantisation(measured: bool) -> None:
 
 
 def test_the_table_of_final_models() -> None:
-    table = make_table(make_results_report(make_results(TIMES, distances=DISTANCES)), "final")
+    table = make_table(make_results_report(make_results(TIMES, quality=QUALITY)), "final")
     assert table.columns[: len(FINAL_COLUMNS)] == FINAL_COLUMNS
     assert [tuple(row[name] for name in FINAL_COLUMNS) for row in table.rows] == [
         ("fp32", 8.0, 6e9, 2.0, 8.75),
@@ -117,7 +122,7 @@ def test_the_table_of_final_models() -> None:
 
 
 def test_the_table_of_pruning_has_fid_where_it_was_measured() -> None:
-    table = make_table(make_results_report(make_results(TIMES, distances=DISTANCES)), "pruning")
+    table = make_table(make_results_report(make_results(TIMES, quality=QUALITY)), "pruning")
     assert table.columns == (*PRUNING_COLUMNS, "FID", "FID loss", "median ms", "of the first")
     assert [(row["FID"], row["FID loss"]) for row in table.rows] == [(8.75, None), (9.25, 0.5)]
 
@@ -142,3 +147,24 @@ def test_pictures_of_the_first_on_another_runtime_are_compared_too() -> None:
         "onnxruntime": None,
         "openvino": 90.0,
     }
+
+
+def test_further_measures_have_columns_where_there_are_values() -> None:
+    results = make_results(TIMES)
+    first, second = results.quality
+    measured = replace(make_quality(40.0), ms_ssim_median=0.99, ms_ssim_scales=5)
+    flow = FlowShift(0.25, 0.5, "pair-0", 2)
+    report = make_results_report(replace(results, quality=(first, replace(second, to_first=measured, flow=flow))))
+    assert report.columns[-2:] == ("MS-SSIM", "flow px")
+    assert [(row.get("MS-SSIM"), row.get("flow px")) for row in report.rows] == [(None, None), (0.99, 0.25)]
+
+
+def test_a_distance_that_is_no_fid_is_not_called_so() -> None:
+    results = make_results(TIMES)
+    other = tuple(
+        replace(each, distances=(make_distance("fd_random", 0.5), make_distance("kd_random", 0.1)))
+        for each in results.quality
+    )
+    report = make_results_report(replace(results, quality=other))
+    assert report.columns[-2:] == ("fd_random", "kd_random")
+    assert "FID" not in report.columns

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_results import make_entry, make_model, make_results
+from bench_results import make_distance, make_entry, make_model, make_quality, make_results
 
+from vtopt.benchmarks.quality.pictures import FlowShift
 from vtopt.benchmarks.run.entry_figures import make_figures
-from vtopt.benchmarks.run.results import Distance, pick_baseline, read_results, write_results
+from vtopt.benchmarks.run.results import pick_baseline, read_results, write_results
 from vtopt.optimize.errors import InputError, OutputError
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    distance = Distance("a", "onnxruntime", "FID", 8.75, details={"pictures": 2032})
-    results = make_results({"a": 10.0, "b": 5.0}, distances=(distance,))
+    results = make_results({"a": 10.0, "b": 5.0})
+    first, second = results.quality
+    worst = replace(make_quality(40.0), worst_pairs={"pair-0": 38.0, "pair-1": math.inf}, lpips_worst=math.inf)
+    flow = FlowShift(0.25, 0.5, "pair-0", 2)
+    second = replace(second, to_first=worst, flow=flow, distances=(make_distance("fid", 8.75),))
+    entries = (results.entries[0], replace(results.entries[1], samples=(), failed="b.onnx: does not run"))
+    settings = replace(results.settings, weights="fid.pth", lpips=("alexnet.pth", "alex.pth"))
+    results = replace(results, quality=(first, second), entries=entries, settings=settings)
     read = read_results(write_results(results, tmp_path / "results.json"))
     assert read.models == results.models
     assert [entry.samples for entry in read.entries] == [entry.samples for entry in results.entries]
-    assert (read.settings, read.quality, read.distances) == (results.settings, results.quality, results.distances)
+    assert read.entries[1].failed == "b.onnx: does not run"
+    assert (read.settings, read.quality) == (results.settings, results.quality)
 
 
 def test_the_file_has_the_figures_of_every_entry_for_other_readers(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import onnx.parser
 import pytest
 
 from vtopt.benchmarks.timing import worker as worker_module
-from vtopt.benchmarks.timing.processes import Job, save_feeds, start_worker
-from vtopt.benchmarks.timing.sampling import Plan, choose_cpus, measure_block
+from vtopt.benchmarks.timing.processes import Job, Worker, save_feeds, start_worker
+from vtopt.benchmarks.timing.sampling import Failure, Plan, Sample, choose_cpus, measure_block
 from vtopt.optimize.errors import InputError
 
 
@@ -78,6 +78,23 @@ def test_a_worker_that_fails_says_its_last_word(job: Job) -> None:
 def test_a_block_measures_models_in_processes_of_their_own(job: Job) -> None:
     samples = measure_block([job, job], Plan(runs=4, seconds=0, processes=2), process=1)
     for sample in samples:
+        assert isinstance(sample, Sample)
         assert [len(turn) for turn in sample.rounds] == [1, 1]
         assert sample.cpus == choose_cpus(1, 1)
         assert all(time > 0 <= waited for turn in sample.rounds for time, waited in turn)
+
+
+def test_a_process_that_dies_in_a_block_ends_no_other(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_turn, met = Worker.take_turn, []
+
+    def kill_the_second(worker: Worker, runs: int, seconds: float, *, settle: bool = True) -> list[tuple[float, float]]:
+        met.append(worker)
+        if worker is not met[0]:
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return take_turn(worker, runs, seconds, settle=settle)
+
+    monkeypatch.setattr(Worker, "take_turn", kill_the_second)
+    one, other = measure_block([job, job], Plan(runs=2, seconds=0, processes=1))
+    assert isinstance(one, Sample)
+    assert isinstance(other, Failure)
+    assert other.reason.endswith("the process that ran it on onnxruntime was killed, perhaps for want of memory")

@@ -13,9 +13,9 @@ import pytest
 
 from vtopt.benchmarks.timing import sampling
 from vtopt.benchmarks.timing.processes import Job
-from vtopt.benchmarks.timing.sampling import Plan, choose_cpus, measure_block, take_off_waiting
+from vtopt.benchmarks.timing.sampling import Failure, Plan, Sample, choose_cpus, measure_block, take_off_waiting
 from vtopt.benchmarks.timing.worker import limit_waiting
-from vtopt.optimize.errors import UsageError
+from vtopt.optimize.errors import InputError, UsageError
 
 
 class FakeWorker:
@@ -23,6 +23,8 @@ class FakeWorker:
         self.job, self.calls, self.warmup = job, calls, warmup
 
     def load(self, cpus: Sequence[int]) -> dict[str, float]:
+        if self.job.path.name == "broken":
+            raise InputError("broken: does not load")
         self.calls.append(("load", self.job.path.name))
         return {"load_ms": 1.0, "first_ms": 2.0, "imported_mib": 3.0}
 
@@ -31,6 +33,9 @@ class FakeWorker:
             return [(self.warmup.pop(0), 0.0)]
         self.calls.append((self.job.path.name, runs, seconds))
         return [(5.0, 1.0)] * runs
+
+    def end(self) -> None:
+        self.calls.append(("end", self.job.path.name))
 
     def ask(self, do: str) -> dict[str, float]:
         assert do == "memory"
@@ -57,14 +62,24 @@ def _make_job(name: str, threads: int = 1) -> Job:
 def test_workers_take_turns_and_the_order_turns(calls: list[Any]) -> None:
     plan = Plan(runs=6, seconds=3, processes=2)
     measure_block([_make_job(name) for name in "abc"], plan)
-    turns = [call[0] for call in calls if call[0] != "load"]
+    turns = [call[0] for call in calls if call[0] not in ("load", "end")]
     assert "".join(turns) == "abc" + "bca" + "cab"
     assert calls[:3] == [("load", name) for name in "abc"]
-    assert {call[1:] for call in calls[3:]} == {(1, 3 / 6)}
+    assert {call[1:] for call in calls[3:-3]} == {(1, 3 / 6)}
+
+
+def test_a_model_that_fails_is_ended_and_the_others_go_on(calls: list[Any]) -> None:
+    plan = Plan(runs=3, seconds=0, processes=1)
+    one, broken, other = measure_block([_make_job(name) for name in ("a", "broken", "c")], plan)
+    assert broken == Failure("broken: does not load")
+    assert calls[:3] == [("load", "a"), ("end", "broken"), ("load", "c")]
+    assert [call[0] for call in calls[3:-2]] == ["a", "c", "c", "a", "c", "a"]
+    assert all(isinstance(each, Sample) and len(each.rounds) == 3 for each in (one, other))
 
 
 def test_a_block_keeps_every_time(calls: list[Any]) -> None:
     (sample,) = measure_block([_make_job("a")], Plan(runs=60, seconds=0, processes=2), process=1)
+    assert isinstance(sample, Sample)
     assert sample.rounds == (((5.0, 1.0),) * 3,) * sampling.MAX_ROUNDS
     assert (sample.process, sample.load_ms, sample.first_ms, sample.imported_mib, sample.peak_mib) == (1, 1, 2, 3, 9)
     assert (sample.warmup, sample.steady) == (2 * sampling.WARMUP_WINDOW, True)
