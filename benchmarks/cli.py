@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .fid.command import fid_command
+from .peers.command import peers_command
 from .run_commands import compare_command, report_command, run_command
 from .studies.commands import correlation_command, forms_command, int8_command, rewrites_command
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "forms": (forms_command, "--case 256x128x96 --threads 2 --output forms.csv"),
     "correlation": (correlation_command, "--case 256x32x24 --count 1000 --count 10000"),
     "int8": (int8_command, "--network sdafn_plus_tiny --output int8.csv --sheets worst"),
+    "peers": (peers_command, "--network sdafn_plus_tiny --output peers.csv --olive ~/olive/bin/olive"),
     "fid": (fid_command, "made real --weights pt_inception-2015-12-05-6726825d.pth"),
 }
 """Name -> function and an example."""

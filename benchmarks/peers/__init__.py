@@ -1,0 +1,1 @@
+"""vtopt's recipes beside the tools that an engineer could take instead, in one run."""
