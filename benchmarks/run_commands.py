@@ -11,6 +11,7 @@ from ..optimize.artifacts import Force, NetworkName, PairCount, PairsFolder, Thr
 from ..optimize.console import print_notice
 from ..optimize.errors import BudgetError, InputError, UsageError
 from ..optimize.networks import NETWORKS
+from .fid.command import DownloadWeights, Kid, ResizeName, TrustWeights, WeightsFile
 from .options import Format, ReportFormat, TableName, parse_counts
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def run_command(
     runs: Annotated[int, typer.Option(min=1, help="Runs of each model, at least.")] = 50,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds of runs of each model, at least.")] = 5.0,
     processes: Annotated[int, typer.Option(min=1, help="Fresh processes of each model; intervals rest on them.")] = 8,
+    weights: WeightsFile = None,
+    download_weights: DownloadWeights = False,
+    trust_weights: TrustWeights = False,
+    resize: ResizeName = "clean",
+    kid: Kid = False,
+    lpips_trunk: Annotated[
+        Path | None, typer.Option(help="For LPIPS: torchvision's alexnet or vgg16.", show_default=False)
+    ] = None,
+    lpips_linear: Annotated[
+        Path | None, typer.Option(help="And its learned weights: alex.pth or vgg.pth.", show_default=False)
+    ] = None,
     table: TableOption = "report",
     format: ReportFormatOption = "md",
     baseline: BaselineName = None,
@@ -62,7 +74,11 @@ def run_command(
     Each model runs in fresh processes on each runtime that loads it, with pinned threads and in turns with the
     others. Speed is a ratio within the run, with the interval in which 95 % of other such runs find it. Interrupted,
     the same command goes on where it was.
+
+    Pictures are compared with those of the first model, and with the truth where pairs have it. FID to the truth needs
+    --weights; without, fd_random, which is no FID, is measured on more than 240 pairs.
     """
+    from .fid.command import find_weights
     from .reports.files import check_report
     from .run.measure import measure_run
     from .run.results import Settings
@@ -71,6 +87,9 @@ def run_command(
     _require_baseline(baseline, named)
     _require_table(table, baseline, results=True)
     _require_whole(table, format)
+    if (lpips_trunk is None) != (lpips_linear is None):
+        raise UsageError("bench run: LPIPS needs two files; pass --lpips-trunk and --lpips-linear together")
+    file = find_weights(weights, download=download_weights)
     check_report(output, (".json",), force=True)  # one that exists may be an interrupted run's
     settings = Settings(
         runs=runs,
@@ -82,6 +101,11 @@ def run_command(
         pairs=str(pairs) if pairs else None,
         pair_count=pair_count,
         network=network,
+        weights=str(file) if file else None,
+        trust_weights=trust_weights,
+        resize=resize,
+        kid=kid,
+        lpips=(str(lpips_trunk), str(lpips_linear)) if lpips_trunk and lpips_linear else None,
     )
     try:
         results = measure_run(named, output, settings, force=force)
