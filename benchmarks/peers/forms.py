@@ -60,12 +60,11 @@ class _Maker:
     runtimes: Sequence[str]
     make: Callable[[Path], object]
     suffix: str = ".onnx"
-    note: str = ""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What the peers start from: the plain model, and the seconds that it took."""
+    """The plain model, whose flow a peer's is compared with, and the seconds that what it starts from took."""
 
     path: Path
     seconds: float
@@ -92,6 +91,7 @@ def make_forms(task: PeersTask, weights: Path, pairs: ChosenPairs, folder: Path)
     jobs: list[Callable[[], list[Form]]] = [
         partial(_make, slim, _Source(plain, exported), folder),
         *(partial(_make, maker, source, folder) for maker in _list_tools(task, plain, samples)),
+        *(partial(_make, maker, _Source(plain, 0), folder) for maker in _list_torch_tools(task, plain, samples)),
         *(partial(_make, maker, source, folder) for maker in _list_olive(task, plain, samples)),
         *(partial(_make_recipe, task, name, weights, source, folder) for name in RECIPES),
     ]
@@ -113,19 +113,24 @@ def _list_tools(task: PeersTask, plain: Path, samples: Samples) -> list[_Maker]:
 
     by_onnxruntime = partial(int8_tools.quantize_by_onnxruntime, plain, samples)
     by_nncf = partial(int8_tools.quantize_ir_by_nncf, plain, samples, fp16=True)
-    by_neural_compressor = partial(int8_tools.quantize_by_neural_compressor, task.network, plain, samples)
     return [
         _Maker("OpenVINO", "convert_model, save_model", ("openvino",), partial(tools.convert_plainly, plain), ".xml"),
         _Maker("onnxruntime", "quantize_static", ONNX_RUNTIMES, by_onnxruntime),
         _Maker("NNCF", "quantize, of ONNX", ("onnxruntime",), partial(int8_tools.quantize_by_nncf, plain, samples)),
         _Maker("NNCF", "quantize, of OpenVINO's model", ("openvino",), by_nncf, ".xml"),
-        _Maker(
-            "neural-compressor",
-            "StaticQuantConfig",
-            ONNX_RUNTIMES,
-            by_neural_compressor,
-            note="of the network with vtopt's warps: it refuses those of the public code",
-        ),
+    ]
+
+
+def _list_torch_tools(task: PeersTask, plain: Path, samples: Samples) -> list[_Maker]:
+    """Return the tools that start from the network in torch; the plain model only says what it is of."""
+    from ..studies import int8_tools
+
+    given = (task.network, plain, samples)
+    of_public_code = partial(tools.quantize_public_code, *given)
+    of_own_warps = partial(int8_tools.quantize_by_neural_compressor, *given)
+    return [
+        _Maker("neural-compressor", "StaticQuantConfig", ONNX_RUNTIMES, of_public_code),
+        _Maker("neural-compressor", "StaticQuantConfig, with vtopt's warps", ONNX_RUNTIMES, of_own_warps),
     ]
 
 
@@ -139,7 +144,7 @@ def _list_olive(task: PeersTask, plain: Path, samples: Samples) -> list[_Maker]:
 def _make(maker: _Maker, source: _Source, folder: Path) -> list[Form]:
     name = "".join(sign if sign.isalnum() else "-" for sign in f"{maker.tool}-{maker.settings}")
     path: Path | None = folder / f"{name}{maker.suffix}"
-    note, seconds, began = maker.note, None, time.perf_counter()
+    note, seconds, began = "", None, time.perf_counter()
     try:
         maker.make(path)
         seconds = source.seconds + time.perf_counter() - began

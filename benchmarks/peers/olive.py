@@ -111,8 +111,8 @@ def _find_olive(executable: str) -> str:
     found = shutil.which(executable)
     if found is None:
         raise MissingExtraError(
-            f"'{executable}' is not to be found; pip install olive-ai into an environment of its own "
-            "and pass --olive PATH_TO_OLIVE"
+            f"'{executable}' is not to be found; pip install olive-ai onnxruntime requests in an environment "
+            "of its own, and pass --olive PATH_TO_OLIVE"
         )
     return str(Path(found).absolute())
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from ...optimize.networks import Network
+    from ..studies.int8_tools import Samples
 
-__all__ = ["convert_plainly", "export_by_torch", "save_model_of"]
+__all__ = ["convert_plainly", "export_by_torch", "quantize_public_code", "save_model_of"]
 
 OPSET = 18
 """What torch.onnx.export writes where it is not told."""
@@ -52,3 +53,11 @@ def convert_plainly(plain: Path, path: Path) -> None:
     from ..studies.int8_tools import save_ir
 
     save_ir(need("openvino").convert_model(plain), path, read_metadata(plain), fp16=True)
+
+
+def quantize_public_code(network: Network, plain: Path, samples: Samples, path: Path) -> None:
+    """Quantise the torch network with the warps of the public code by neural-compressor's defaults."""
+    from ..studies import int8_tools
+
+    with plain_warps():
+        int8_tools.quantize_by_neural_compressor(network, plain, samples, path)

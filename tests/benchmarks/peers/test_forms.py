@@ -9,12 +9,14 @@ import pytest
 from small_registered import build_small
 
 from vtopt.benchmarks.peers import forms as module
+from vtopt.benchmarks.peers import tools
 from vtopt.benchmarks.peers.forms import PLAIN, Form, describe_failure, make_forms
 from vtopt.benchmarks.peers.recipes import Reported
 from vtopt.benchmarks.peers.task import ChosenPairs, PeersTask
 from vtopt.benchmarks.studies import int8_tools
 from vtopt.optimize.data.pairs import open_pairs
 from vtopt.optimize.errors import InputError, MissingExtraError
+from vtopt.optimize.networks import Network
 from vtopt.optimize.provenance import read_pictures
 
 SIZE = (64, 48)
@@ -26,6 +28,10 @@ def _miss_package(*arguments: object, **settings: object) -> None:
 
 def _break(*arguments: object, **settings: object) -> None:
     raise RuntimeError("this tool has broken\nin many lines")
+
+
+def _copy(network: Network, plain: Path, samples: object, path: Path) -> None:
+    path.write_bytes(plain.read_bytes())
 
 
 def _run_recipe(name: str, weights: Path, pairs: Path | None, output: Path) -> list[Reported]:
@@ -50,7 +56,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Form]:
         patch.setattr(module, "run_shipped", _run_recipe)
         patch.setattr(int8_tools, "quantize_by_nncf", _miss_package)
         patch.setattr(int8_tools, "quantize_ir_by_nncf", _miss_package)
-        patch.setattr(int8_tools, "quantize_by_neural_compressor", _break)
+        patch.setattr(tools, "quantize_public_code", _break)
+        patch.setattr(int8_tools, "quantize_by_neural_compressor", _copy)
         return make_forms(task, folder / "weights", pairs, folder)
 
 
@@ -69,7 +76,6 @@ def test_tools_that_work_write_a_model_that_says_what_it_is_fed(made: list[Form]
     for tool in ("torch.onnx + onnxslim", "onnxruntime", "OpenVINO"):
         for form in _find(made, tool):
             assert read_pictures(_take_path(form)) == pictures
-            assert form.seconds is not None
             assert form.source == made[0].path
 
 
@@ -93,8 +99,22 @@ def test_tools_that_fail_or_are_absent_have_a_reason(made: list[Form]) -> None:
     for form in _find(made, "NNCF"):
         assert (form.path, form.seconds) == (None, None)
         assert form.note == "nncf cannot be imported (gone); run: pip install nncf"
-    assert {form.note for form in _find(made, "neural-compressor")} == {"this tool has broken"}
+    broken = [form for form in _find(made, "neural-compressor") if form.path is None]
+    assert [(form.runtime, form.note) for form in broken] == [
+        ("onnxruntime", "this tool has broken"),
+        ("openvino", "this tool has broken"),
+    ]
     assert all("pass --olive PATH_TO_OLIVE" in form.note for form in _find(made, "Olive"))
+
+
+def test_seconds_are_counted_from_the_weights_on(made: list[Form]) -> None:
+    def count(tool: str, settings: str = "") -> float:
+        return _find(made, tool, settings)[0].seconds or 0.0
+
+    exported = count(PLAIN)
+    assert count("onnxruntime") > exported
+    assert count("OpenVINO") > exported
+    assert 0 < count("neural-compressor", "StaticQuantConfig, with") < exported  # starts from torch
 
 
 def test_recipes_give_what_they_report_and_their_float_model_once(made: list[Form]) -> None:

@@ -81,7 +81,7 @@ def test_a_failure_is_told_by_its_last_line(tmp_path: Path, plain: Path) -> None
 
 
 def test_it_is_ended_at_its_limit(tmp_path: Path, plain: Path) -> None:
-    olive = _write_olive(tmp_path, "import time; time.sleep(600)")
+    olive = _write_olive(tmp_path, "import time; time.sleep(3)")
     with pytest.raises(VtoptError, match=r"more than 0\.5 s"):
         list_olive_commands(olive, 0.5)[0].run(plain, SAMPLES, tmp_path / "made.onnx")
 
