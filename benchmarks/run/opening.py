@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...optimize.artifacts import detect_kind, hash_artifact
+from ...optimize.artifacts import detect_kind, hash_artifact, list_files
 from ...optimize.errors import InputError, NetworkError
 from ..cost.model_cost import measure_cost
-from ..cost.size import measure_size
 from ..engines.engine import Engine, open_engine
 from ..engines.lots import plan_lots
 from ..engines.sets import Key, list_runtimes, open_model, require_one_size
@@ -114,7 +113,7 @@ def describe_model(name: str, path: Path, settings: Settings, size: tuple[int, i
         path=str(path),
         kind=detect_kind(path),
         sha256=hash_artifact(path),
-        bytes=measure_size(path),
+        bytes=sum(file.stat().st_size for file in list_files(path)),
         weight_bytes=0,
         compressed_bytes=0,
         parameters=0,
