@@ -9,7 +9,7 @@ from ...optimize.errors import InputError
 from ..host import HOST
 from ..quality.comparison import UNCHANGED
 from ..run.entry_figures import make_figures
-from ..run.quality_figures import make_quality_figures
+from ..run.quality_figures import MEASURES, make_quality_figures
 from ..run.results import Entry, Results, pick_baseline
 from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, Report, show_quality, show_truth
 
@@ -114,6 +114,7 @@ def _choose_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     known = ("model", "runtime", *varied, *FILE_COLUMNS, *TIMES, *QUALITY_COLUMNS)
     there = {name: None for row in rows for name in row}
     further = [name for name in there if name not in (*known, "threads", "batch", *TRUTH_COLUMNS)]
+    further.sort(key=lambda name: name not in MEASURES)
     return (*known, *(name for name in TRUTH_COLUMNS if name in there), *further)
 
 

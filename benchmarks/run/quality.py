@@ -115,5 +115,7 @@ def _measure_flows(
 
 def _describe_distances(quality: Sequence[Comparison]) -> tuple[str, ...]:
     """Say of each distance what its numbers are of, and what they can say."""
-    told = {distance.name: distance for each in quality[:1] for distance in each.distances}
-    return tuple(f"{distance.describe()}. {' '.join(distance.notes)}" for distance in told.values())
+    told: dict[str, None] = {}
+    for distance in (each for found in quality[:1] for each in found.distances):
+        told |= dict.fromkeys((f"{distance.describe()}.", *distance.notes))
+    return (" ".join(told),) if told else ()

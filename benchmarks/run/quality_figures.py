@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from ..engines.runtimes import GPU_RUNTIMES
 from .results import Comparison, Results
 
-__all__ = ["make_quality_figures"]
+__all__ = ["MEASURES", "make_quality_figures"]
+
+MEASURES = ("MS-SSIM", "LPIPS", "flow px")
+"""Columns that stand before those of distances."""
 
 
 def make_quality_figures(results: Results, model: str, runtime: str) -> dict[str, float]:
@@ -20,11 +23,8 @@ def make_quality_figures(results: Results, model: str, runtime: str) -> dict[str
     found = results.find_quality(model, runtime)
     figures: dict[str, float | None] = {}
     if found and found != results.quality[0]:
-        figures = {
-            "MS-SSIM": found.to_first.ms_ssim_median,
-            "LPIPS": found.to_first.lpips_median,
-            "flow px": found.flow.mean_px if found.flow else None,
-        }
+        flow = found.flow.mean_px if found.flow else None
+        figures = dict(zip(MEASURES, (found.to_first.ms_ssim_median, found.to_first.lpips_median, flow), strict=True))
     for each in results.quality:
         if each.model == model:
             figures |= dict(_list_distances(each, runtime))

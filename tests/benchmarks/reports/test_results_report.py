@@ -167,4 +167,7 @@ def test_a_distance_that_is_no_fid_is_not_called_so() -> None:
     )
     report = make_results_report(replace(results, quality=other))
     assert report.columns[-2:] == ("fd_random", "kd_random")
+    second = replace(other[1], flow=FlowShift(0.25, 0.5, "pair-0", 2))
+    report = make_results_report(replace(results, quality=(other[0], second)))
+    assert report.columns[-3:] == ("flow px", "fd_random", "kd_random")
     assert "FID" not in report.columns
