@@ -21,6 +21,7 @@ from .recipes import RECIPES, run_shipped
 from .task import ChosenPairs, PeersTask
 
 if TYPE_CHECKING:
+    from ...optimize.data.pairs import Pair
     from ..studies.int8_tools import Samples
 
 __all__ = ["PLAIN", "Form", "describe_failure", "make_forms"]
@@ -37,7 +38,7 @@ class Form:
 
     tool: str
     settings: str
-    """What was asked of the tool."""
+    """What was asked of the tool; no two forms of a network and a runtime have the same."""
     runtime: str
     path: Path | None = None
     """None where it could not be made."""
@@ -84,10 +85,9 @@ def make_forms(task: PeersTask, weights: Path, pairs: ChosenPairs, folder: Path)
     save = partial(tools.save_model_of, task.network)
     save(simplify_plainly(traced), plain)
     source = _Source(plain, time.perf_counter() - began)
-    forms = [Form(PLAIN, "float32", runtime, plain, source.seconds, plain) for runtime in ONNX_RUNTIMES]
-    slim = _Maker("torch.onnx + onnxslim", "float32", ONNX_RUNTIMES, lambda path: save(slim_plainly(traced), path))
-    engine = open_engine(plain, threads=task.threads)
-    samples = [feed_pair(engine, pair) for pair in pairs.calibration]
+    forms = [Form(PLAIN, "export, simplify", runtime, plain, source.seconds, plain) for runtime in ONNX_RUNTIMES]
+    slim = _Maker("torch.onnx + onnxslim", "export, slim", ONNX_RUNTIMES, lambda path: save(slim_plainly(traced), path))
+    samples = _feed_samples(task, plain, pairs.calibration)
     jobs: list[Callable[[], list[Form]]] = [
         partial(_make, slim, _Source(plain, exported), folder),
         *(partial(_make, maker, source, folder) for maker in _list_tools(task, plain, samples)),
@@ -98,6 +98,11 @@ def make_forms(task: PeersTask, weights: Path, pairs: ChosenPairs, folder: Path)
     for job in track(jobs, f"{task.network.name}: forms", total=len(jobs)):
         forms += job()
     return _drop_twins(forms)
+
+
+def _feed_samples(task: PeersTask, plain: Path, pairs: Sequence[Pair]) -> Samples:
+    engine = open_engine(plain, threads=task.threads)
+    return [feed_pair(engine, pair) for pair in pairs]
 
 
 def _drop_twins(forms: Sequence[Form]) -> list[Form]:

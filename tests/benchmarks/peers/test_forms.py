@@ -71,6 +71,11 @@ def test_the_plain_form_is_first_and_on_both_runtimes(made: list[Form]) -> None:
     assert [(form.tool, form.runtime) for form in made[:2]] == [(PLAIN, "onnxruntime"), (PLAIN, "openvino")]
 
 
+def test_rows_can_be_told_by_what_was_asked(made: list[Form]) -> None:
+    keys = [(form.settings, form.runtime) for form in made]
+    assert len(keys) == len(set(keys))
+
+
 def test_tools_that_work_write_a_model_that_says_what_it_is_fed(made: list[Form]) -> None:
     pictures = read_pictures(_take_path(made[0]))
     for tool in ("torch.onnx + onnxslim", "onnxruntime", "OpenVINO"):
