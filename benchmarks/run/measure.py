@@ -228,7 +228,8 @@ def _find_failed(results: Results) -> list[str]:
     """Say which models failed, and why."""
     return [
         f"{entry.model} on {entry.runtime}, threads {entry.threads}, batch {entry.batch}: failed"
-        f"{f' after {len(entry.samples)} processes' if entry.samples else ''}: {entry.failed}"
+        f"{f' after {len(entry.samples)} of {results.settings.processes} processes' if entry.samples else ''}"
+        f": {entry.failed}"
         for entry in results.entries
         if entry.failed
     ]

@@ -1,0 +1,189 @@
+"""Models that fail are told and do not end a run; where memory does not hold all, models run in lots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.parser
+import pytest
+from bench_results import SETTINGS, make_entry
+
+from vtopt.benchmarks.engines.sets import Key
+from vtopt.benchmarks.run import measure as module
+from vtopt.benchmarks.run import opening
+from vtopt.benchmarks.run.measure import measure_run
+from vtopt.benchmarks.run.results import read_results
+from vtopt.benchmarks.timing.processes import Job
+from vtopt.benchmarks.timing.sampling import Failure, Plan, Sample
+from vtopt.optimize.errors import InputError, OutputError
+
+SMALL = replace(SETTINGS, runtimes=("onnxruntime",), processes=2)
+SHAPE = "float[1,3,32,24]"
+
+
+def _save(path: Path, nodes: str = "tryon = Tanh (person)") -> Path:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    graph ({SHAPE} person) => ({SHAPE} tryon) <int64[1] one = {{1}}, int64[1] size = {{5}}> {{ {nodes} }}"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+FAILS_TO_RUN = """
+    mean = ReduceMean (person)
+    flat = Reshape (mean, one)
+    whole = Cast <to = 7> (flat)
+    length = Add (whole, size)
+    row = Expand (flat, length)
+    tryon = Add (person, row)"""
+"""Adds a row of 5 or 6 values, which is known only when it runs."""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, Path]:
+    nodes = {"a": "Tanh", "b": "Identity", "c": "Sigmoid"}
+    return {name: _save(tmp_path / f"{name}.onnx", f"tryon = {node} (person)") for name, node in nodes.items()}
+
+
+class Blocks:
+    """Stands for `measure_block`: notes what ran together; those in `failing` fail, from a process on."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.failing: dict[str, int] = {}
+        self.interrupted_at = -1
+
+    def __call__(self, jobs: Sequence[Job], plan: Plan, process: int, *, advance: Any) -> list[Sample | Failure]:
+        if len(self.asked) == self.interrupted_at:
+            raise KeyboardInterrupt
+        self.asked.append("".join(job.path.stem for job in jobs))
+        return [
+            Failure(f"{job.path.stem} was killed")
+            if process >= self.failing.get(job.path.stem, 9)
+            else replace(make_entry(job.path.stem, 10.0).samples[0], process=process)
+            for job in jobs
+        ]
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Blocks:
+    made = Blocks()
+    monkeypatch.setattr(module, "measure_block", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "b.onnx: onnxruntime cannot load it", id="does not load"),
+        pytest.param(FAILS_TO_RUN, "b.onnx: onnxruntime fails to run it", id="does not run"),
+    ],
+)
+def test_a_model_that_fails_is_recorded_and_the_others_go_on(
+    content: str | None, said: str, models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    if content:
+        _save(models["b"], content)
+    else:
+        models["b"].write_bytes(models["b"].read_bytes()[:40])
+    measure_run(models, tmp_path / "r.json", SMALL)
+    results = read_results(tmp_path / "r.json")
+    assert results.complete
+    assert blocks.asked == ["ac", "ac"]
+    assert {entry.model: len(entry.samples) for entry in results.entries} == {"a": 2, "b": 0, "c": 2}
+    assert [found.model for found in results.quality] == ["a", "c"]
+    assert results.find_model("b").bytes == models["b"].stat().st_size
+    (entry,) = (entry for entry in results.entries if entry.failed)
+    (notice,) = (notice for notice in results.notices if "failed" in notice)
+    assert notice.startswith("b on onnxruntime, threads 1, batch 1: failed: ")
+    assert notice.endswith(entry.failed)
+    assert said in entry.failed
+
+
+def test_a_model_that_dies_in_a_block_runs_in_no_later_one(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    blocks.failing = {"b": 1, "c": 0}
+    results = measure_run(models, tmp_path / "r.json", replace(SMALL, processes=3))
+    assert blocks.asked == ["abc", "ab", "a"]
+    assert {entry.model: len(entry.samples) for entry in results.entries} == {"a": 3, "b": 1, "c": 0}
+    assert results.notices[-2:] == (
+        "b on onnxruntime, threads 1, batch 1: failed after 1 of 3 processes: b was killed",
+        "c on onnxruntime, threads 1, batch 1: failed: c was killed",
+    )
+
+
+def test_a_run_in_which_all_fail_is_an_error(models: dict[str, Path], blocks: Blocks, tmp_path: Path) -> None:
+    blocks.failing = dict.fromkeys("abc", 0)
+    with pytest.raises(InputError, match=r"no model could be measured; a on onnxruntime, .*: failed: a was killed"):
+        measure_run(models, tmp_path / "r.json", SMALL)
+
+
+@pytest.fixture
+def lots(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(engines: dict[Key, Any], feeds: Any, *, overhead: int) -> list[list[Key]]:
+        first, *others = engines
+        return [[first, other] for other in others]
+
+    monkeypatch.setattr(opening, "plan_lots", plan)
+
+
+@pytest.mark.usefixtures("lots")
+def test_lots_run_one_after_the_other_each_beside_the_first(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    whole = measure_run(models, tmp_path / "r.json", SMALL)
+    assert blocks.asked == ["ab", "ac"] * 2
+    processes = {entry.model: [sample.process for sample in entry.samples] for entry in whole.entries}
+    assert processes == {"a": [0, 1, 2, 3], "b": [0, 2], "c": [1, 3]}
+    assert whole.notices[0] == "memory does not hold all models: they ran in 2 lots, each beside a on onnxruntime"
+    figures = {entry.model: entry.figures for entry in read_results(tmp_path / "r.json").entries}
+    assert figures["c"]["speed"] == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("lots")
+def test_pictures_are_the_same_in_lots(models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch) -> None:
+    in_lots = measure_run(models, tmp_path / "lots.json", SMALL)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "measure_block", blocks)
+    at_once = measure_run(models, tmp_path / "once.json", SMALL)
+    assert (in_lots.quality, in_lots.unchanged) == (at_once.quality, at_once.unchanged)
+    assert [(each.model, each.pair, each.psnr) for each in in_lots.shown] == [
+        (each.model, each.pair, each.psnr) for each in at_once.shown
+    ]
+
+
+@pytest.mark.usefixtures("lots")
+def test_an_interrupted_run_in_lots_goes_on_with_the_lot_that_it_lacks(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    blocks.interrupted_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        measure_run(models, tmp_path / "r.json", SMALL)
+    blocks.interrupted_at = -1
+    measure_run(models, tmp_path / "r.json", SMALL)
+    assert blocks.asked == ["ab", "ac"] * 2
+
+
+def test_other_pairs_in_the_same_folder_are_not_mixed_in(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "pairs"
+    for name in ("test_img", "test_clothes"):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (24, 32), "red").save(folder / name / "0.png")
+    settings = replace(SMALL, pairs=str(folder), pair_count=1)
+    blocks.interrupted_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        measure_run(models, tmp_path / "r.json", settings)
+    blocks.interrupted_at = -1
+    Image.new("RGB", (24, 32), "blue").save(folder / "test_img" / "0.png")
+    with pytest.raises(OutputError, match="is of an interrupted run with other pairs; give the same to go on with it"):
+        measure_run(models, tmp_path / "r.json", settings)
+    Image.new("RGB", (24, 32), "red").save(folder / "test_img" / "0.png")
+    assert measure_run(models, tmp_path / "r.json", settings).complete
