@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 from .comparison import show_views
-from .content import Page
+from .content import Page, Point
+from .figures import show_db, show_mib, show_ms
 from .markup import Markup, join, tag
 from .operations import show_operations
 from .origin import show_artifacts
 from .recommend import Recommendation, recommend
-from .scatter import draw_scatter, find_front
+from .scatter import draw_scatter, find_front, list_shown
 from .summary import show_notices, show_summary
 from .table import show_table
 
@@ -25,8 +27,8 @@ CONVENTIONS = (
     "One multiply-add is 1 MAC and 2 FLOPs; a MiB is 2**20 bytes.",
     "PSNR and SSIM are the median over the pairs, worst dB that of the worst pair, of pictures in [-1, 1] to those of "
     "the reference on the same pair. They are inf where pictures are equal.",
-    "Times of operations are from the runtime's own profiler, in a run apart from the timed ones; they leave out what "
-    "a run does between nodes.",
+    "Times of operations are from the runtime's own profiler, in runs apart from the timed ones: it slows them down, "
+    "and leaves out what they do between nodes.",
 )
 
 
@@ -35,7 +37,7 @@ def format_page(page: Page) -> str:
     found = recommend(page.points, page.reference)
     style, script = (_read(name).strip() + "\n" for name in ("style.css", "page.js"))
     sections = [section for section in _make_sections(page, found) if section]
-    links = (tag("a", heading, href=f"#{name}") for name, heading, _ in sections)
+    links = (tag("a", name.capitalize(), href=f"#{name}") for name, *_ in sections)
     body = (
         tag("section", tag("h2", heading, id=f"{name}-title"), *parts, id=name, aria_labelledby=f"{name}-title")
         for name, heading, parts in sections
@@ -61,35 +63,54 @@ def _make_sections(page: Page, found: Recommendation | None) -> list[tuple[str, 
     return [
         ("summary", "Summary", summary),
         ("figures", "Figures", (show_table(page.table, chosen),)),
-        ("balance", "Speed, size and quality", _show_scatter(page, found)) if compared else None,
+        ("trade-off", "Speed, size and quality", _show_scatter(page, found)) if compared else None,
         ("operations", "Where the time goes", (tag("div", show_operations(page.profiles), class_="profiles"),))
         if page.profiles
         else None,
-        ("pictures", "Pictures", (_tell_pictures(page), show_views(page.views, page.reference)))
-        if page.views
-        else None,
-        ("origin", "Where the files come from", (show_artifacts(page.artifacts),)),
+        ("pictures", "Pictures", (*_tell_pictures(page), show_views(page.views, page.reference))) if compared else None,
+        ("provenance", "Where the files come from", (show_artifacts(page.artifacts),)),
         ("method", "How it was measured", _show_method(page)),
     ]
 
 
 def _show_scatter(page: Page, found: Recommendation | None) -> tuple[Markup, ...]:
     chosen = found.chosen.key if found else None
-    front = [point for point in page.points if point.worst_db is not None]
-    names = ", ".join(f"{point.model} on {point.runtime}" for point in find_front(front))
-    bars = " Bars: where 95 % of other such runs find the median." if any(point.interval for point in front) else ""
+    shown = list_shown(page.points)
+    names = ", ".join(f"{point.model} on {point.runtime}" for point in find_front(shown))
+    bars = " Bars: where 95\N{NO-BREAK SPACE}% of other such runs find the median."
     told = f"Further left is faster, higher is closer to {page.reference[0]}; the area of a dot is the size on disk."
-    caption = tag("figcaption", told, bars, tag("br"), tag("b", "Pareto front"), f": {names}.")
-    return (tag("figure", *(draw_scatter(page.points, chosen, narrow=narrow) for narrow in (False, True)), caption),)
-
-
-def _tell_pictures(page: Page) -> Markup:
-    return tag(
-        "p",
-        f"Left of the line is {page.reference[0]}, right of it the model. Drag the line, or use the arrow keys, Home "
-        "and End. The difference is that of the 8-bit pictures; black is equal.",
-        class_="hint",
+    caption = tag(
+        "figcaption",
+        told,
+        bars if any(point.interval for point in shown) else None,
+        tag("br"),
+        tag("b", "Pareto front"),
+        f", dashed: {names}.",
     )
+    charts = (draw_scatter(page.points, chosen, narrow=narrow) for narrow in (False, True))
+    key = tag("ol", *(tag("li", _name_point(point)) for point in list_shown(page.points)), class_="key")
+    return (tag("figure", *charts, key, caption),)
+
+
+def _name_point(point: Point) -> Markup:
+    figures = join((show_ms(point.median_ms), show_db(point.worst_db or 0.0), show_mib(point.size_mib)), ", ")
+    return tag("span", tag("b", point.model), f" on {point.runtime}, ", figures)
+
+
+def _tell_pictures(page: Page) -> list[Markup]:
+    """Say how to look at the pairs, and which models have none to show."""
+    reference, _ = page.reference
+    seen = {reference, *(view.model for view in page.views)}
+    equal = dict.fromkeys(
+        point.model for point in page.points if point.worst_db == math.inf and point.model not in seen
+    )
+    hint = (
+        f"Left of the line is {reference}, right of it the model. Drag the line, or use the arrow keys, Home and End. "
+        "The difference is that of the 8-bit pictures; black is equal."
+    )
+    said = [hint] if page.views else []
+    said += [f"The pictures of {', '.join(equal)} equal those of {reference} on every pair."] if equal else []
+    return [tag("p", text, class_="hint") for text in said]
 
 
 def _show_method(page: Page) -> tuple[Markup, ...]:

@@ -58,9 +58,9 @@ def show_bytes(count: int) -> Markup:
     return _keep(count, write_mib(count / 2**20) if count >= 2**20 / 10 else f"{count:,} bytes")
 
 
-def show_times(value: float) -> Markup:
+def show_times(value: float, sign: str = "×") -> Markup:
     """Return a ratio: 1.27×."""
-    return _keep(value, f"{value:.2f}×" if value < 10 else f"{value:.1f}×")
+    return _keep(value, (f"{value:.2f}" if value < 10 else f"{value:.1f}") + sign)
 
 
 def _keep(value: float, text: str) -> Markup:

@@ -26,23 +26,27 @@ class Box(NamedTuple):
 
 
 class Spot(NamedTuple):
-    """A round point in pixels."""
+    """A round point in pixels, with a bar through it from `left` to `right`."""
 
     x: float
     y: float
     radius: float
+    left: float
+    right: float
 
     def frame(self) -> Box:
-        return Box(self.x - self.radius, self.y - self.radius, 2 * self.radius, 2 * self.radius)
+        return Box(self.left, self.y - self.radius, self.right - self.left, 2 * self.radius)
 
 
-def place_labels(spots: Sequence[Spot], sizes: Sequence[tuple[float, float]], area: Box) -> list[Box]:
+def place_labels(
+    spots: Sequence[Spot], sizes: Sequence[tuple[float, float]], area: Box, taken: Sequence[Box] = ()
+) -> list[Box]:
     """Return a box of each size beside its spot.
 
-    One after another they take the place that covers least of the points, of the labels before and of what
-    lies outside the area; of equal places the first of right, left, above and below.
+    One after another they take the place that covers least of the points, of what is `taken`, of the labels before
+    and of what lies outside the area; of equal places the first of right, left, above and below.
     """
-    frames = [spot.frame() for spot in spots]
+    frames = [*taken, *(spot.frame() for spot in spots)]
     placed: list[Box] = []
     for spot, (width, height) in zip(spots, sizes, strict=True):
         places = _list_places(spot, width, height)
@@ -51,8 +55,8 @@ def place_labels(spots: Sequence[Spot], sizes: Sequence[tuple[float, float]], ar
 
 
 def _list_places(spot: Spot, width: float, height: float) -> list[Box]:
-    out = spot.radius + GAP
-    right, left, middle = spot.x + out, spot.x - out - width, spot.x - width / 2
+    out = spot.radius + GAP / 2
+    right, left, middle = spot.right + GAP, spot.left - GAP - width, spot.x - width / 2
     above, level, below = spot.y - out - height, spot.y - height / 2, spot.y + out
     corners = [(right, above), (left, above), (right, below), (left, below)]
     farther = [(middle, above - height), (middle, below + height), (right, above - height), (right, below + height)]
@@ -62,4 +66,4 @@ def _list_places(spot: Spot, width: float, height: float) -> list[Box]:
 
 def _cost(box: Box, others: Iterable[Box], area: Box) -> float:
     outside = box.width * box.height - box.overlap(area)
-    return 4 * outside + sum(box.overlap(other) for other in others)
+    return round(4 * outside + sum(box.overlap(other) for other in others), 3)

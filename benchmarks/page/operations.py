@@ -42,7 +42,9 @@ def _show_one(profile: Profile, top: Sequence[tuple[str, float]], longest: float
     )
     names = (("operation", None), ("", "bar"), ("ms", "number"), ("share", "number"))
     head = tag("tr", *(tag("th", name, scope="col", class_=kind) for name, kind in names))
-    caption = tag("caption", tag("b", profile.model), f" on {profile.runtime} ", tag("span", show_ms(total), " in all"))
+    caption = tag(
+        "caption", tag("b", profile.model), f" on {profile.runtime} ", tag("span", show_ms(total), " profiled")
+    )
     return tag("table", caption, tag("thead", head), tag("tbody", *rows), class_="operations")
 
 

@@ -37,7 +37,7 @@ def _show_step(record: Mapping[str, Any], before: Mapping[str, Any]) -> Markup:
     parent = join((tag("code", record["parent"]), ", ", show_bytes(record.get("parent_bytes", 0))))
     facts = {
         "from": parent,
-        "sha256 of that": tag("code", record["parent_sha256"]),
+        "its sha256": tag("code", record["parent_sha256"]),
         "settings": _show_values(record.get("settings", {})),
         "figures": _show_values(record.get("figures", {})),
         "versions": "as in the step before" if versions and versions == before else told,
@@ -68,6 +68,8 @@ def _write(value: object) -> str:
         return value
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_write(entry)}" for name, entry in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_write, value))
     return json.dumps(value, default=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..engines.sets import Key
 from .content import SAME_DB, Point
@@ -14,9 +15,11 @@ from .markup import Markup, join, tag
 from .recommend import CLOSE_DB
 from .scales import Scale, find_ticks, fit_scale
 
-__all__ = ["draw_scatter", "find_front"]
+__all__ = ["draw_scatter", "find_front", "list_shown"]
 
-LETTER = 6.7
+BAND = f"equal, or {SAME_DB:g} dB and more"
+
+LETTER = 7.4
 LINE = 17.0
 
 
@@ -32,9 +35,14 @@ class _Layout:
     ticks: int
 
 
-WIDE = _Layout(width=920, height=460, left=58, band=56, largest=20, ticks=7)
-NARROW = _Layout(width=350, height=400, left=40, band=50, largest=13, ticks=4)
-TOP, BOTTOM, RIGHT = 8.0, 46.0, 12.0
+WIDE = _Layout(width=1000, height=470, left=44, band=84, largest=20, ticks=8)
+NARROW = _Layout(width=350, height=400, left=30, band=64, largest=13, ticks=4)
+TOP, BOTTOM, RIGHT = 24.0, 48.0, 8.0
+
+
+def list_shown(points: Sequence[Point]) -> list[Point]:
+    """Return the points that the chart shows, fastest first."""
+    return sorted((point for point in points if point.worst_db is not None), key=lambda point: point.median_ms)
 
 
 def find_front(points: Sequence[Point]) -> list[Point]:
@@ -49,27 +57,28 @@ def find_front(points: Sequence[Point]) -> list[Point]:
 def draw_scatter(points: Sequence[Point], chosen: Key | None, *, narrow: bool = False) -> Markup:
     """Draw latency to the right and the worst pair's PSNR upward; a dot's area is the size on disk.
 
-    Points without a quality are left out.
+    The narrow chart has the points' numbers in place of their names, as `list_shown` counts them. Points without a
+    quality are left out.
     """
     layout = NARROW if narrow else WIDE
-    shown = sorted((point for point in points if point.worst_db is not None), key=lambda point: -point.size_mib)
+    shown = list_shown(points)
     ends = [time for point in shown for time in (point.median_ms, *(point.interval or ()))]
     x = fit_scale(min(ends), max(ends), layout.left, layout.width - RIGHT, count=layout.ticks)
     y = _fit_quality(shown, layout)
     largest = max(point.size_mib for point in shown)
-    spots = [
-        Spot(x.place(point.median_ms), _place(point, y, layout), _find_radius(point.size_mib / largest, layout))
-        for point in shown
-    ]
+    spots = [_find_spot(point, x, y, layout, point.size_mib / largest) for point in shown]
     several = len({point.runtime for point in shown}) > 1
-    names = [_name(point, several) for point in shown]
+    names = [str(number) if narrow else _name(point, several) for number, point in enumerate(shown, 1)]
     area = Box(layout.left, TOP, layout.width - layout.left - RIGHT, layout.height - TOP - BOTTOM)
-    boxes = place_labels(spots, [(LETTER * len(name), LINE) for name in names], area)
     where = dict(zip((point.key for point in shown), spots, strict=True))
+    front = [where[point.key] for point in find_front(shown)]
+    taken = [Box(layout.left, TOP, LETTER * len(BAND), LINE), *_frame_front(front)]
+    boxes = place_labels(spots, [(LETTER * len(name) + 4, LINE) for name in names], area, taken)
+    drawn = sorted(zip(shown, spots, strict=True), key=lambda entry: (entry[0].key == chosen, -entry[1].radius))
     parts = [
         *_draw_axes(x, y, layout),
-        _draw_front([where[point.key] for point in find_front(shown)]),
-        *(_draw_point(point, spot, x, point.key == chosen) for point, spot in zip(shown, spots, strict=True)),
+        _draw_front(front),
+        *(_draw_point(point, spot, x, point.key == chosen) for point, spot in drawn),
         *(
             tag("text", name, x=box.x + box.width / 2, y=box.y + 12.5, text_anchor="middle", class_="name")
             for name, box in zip(names, boxes, strict=True)
@@ -105,12 +114,12 @@ def _fit_quality(points: Sequence[Point], layout: _Layout) -> Scale:
     return Scale(low, SAME_DB, layout.height - BOTTOM, TOP + layout.band, find_ticks(low, SAME_DB, 6))
 
 
-def _place(point: Point, y: Scale, layout: _Layout) -> float:
-    return TOP + layout.band / 2 if _cap(point) == SAME_DB else y.place(_cap(point))
-
-
-def _find_radius(share: float, layout: _Layout) -> float:
-    return max(4.0, layout.largest * math.sqrt(share))
+def _find_spot(point: Point, x: Scale, y: Scale, layout: _Layout, share: float) -> Spot:
+    """Return where a point lies whose size is this share of the largest."""
+    at, radius = x.place(point.median_ms), max(4.0, layout.largest * math.sqrt(share))
+    height = TOP + layout.band / 2 if _cap(point) == SAME_DB else y.place(_cap(point))
+    low, high = map(x.place, point.interval or (point.median_ms, point.median_ms))
+    return Spot(at, height, radius, min(low, at - radius), max(high, at + radius))
 
 
 def _draw_axes(x: Scale, y: Scale, layout: _Layout) -> list[Markup]:
@@ -118,7 +127,7 @@ def _draw_axes(x: Scale, y: Scale, layout: _Layout) -> list[Markup]:
     close = y.place(CLOSE_DB)
     return [
         tag("rect", x=layout.left, y=TOP, width=right - layout.left, height=layout.band, class_="band"),
-        tag("text", f"equal, or above {SAME_DB:g} dB", x=layout.left + 8, y=TOP + 15, class_="note"),
+        tag("text", BAND, x=layout.left + 8, y=TOP + 17, class_="note"),
         *(
             join(
                 (
@@ -142,19 +151,25 @@ def _draw_axes(x: Scale, y: Scale, layout: _Layout) -> list[Markup]:
         tag("text", f"{CLOSE_DB:g} dB", x=right - 4, y=close - 6, text_anchor="end", class_="note"),
         tag(
             "text",
-            "median latency, ms" + (", logarithmic" if x.logarithmic else ""),
+            "median latency, ms" + (", logarithmic" if x.logarithmic else "") + " →",
             x=right,
             y=layout.height - 8,
             text_anchor="end",
             class_="unit",
         ),
-        tag("text", "worst pair, dB", x=layout.left + 8, y=y.start - 8, class_="unit"),
+        tag("text", "↑ worst pair, dB", x=0, y=12, class_="unit"),
     ]
 
 
 def _draw_front(spots: Sequence[Spot]) -> Markup:
     steps = [f"M{spots[0].x:.1f} {spots[0].y:.1f}", *(f"H{spot.x:.1f}V{spot.y:.1f}" for spot in spots[1:])]
     return tag("path", d="".join(steps), class_="front")
+
+
+def _frame_front(spots: Sequence[Spot]) -> list[Box]:
+    """Return what the front's steps take, as thin boxes."""
+    steps = [(Box(a.x, a.y - 3, b.x - a.x, 6), Box(b.x - 3, b.y, 6, a.y - b.y)) for a, b in pairwise(spots)]
+    return [box for step in steps for box in step]
 
 
 def _draw_point(point: Point, spot: Spot, x: Scale, is_chosen: bool) -> Markup:

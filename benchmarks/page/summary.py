@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .content import Page, Point
@@ -30,12 +31,12 @@ def show_summary(page: Page, found: Recommendation | None) -> Markup:
 
 
 def _show_figures(chosen: Point, baseline: Point, page: Page) -> Markup:
-    against = f"of {baseline.model}" if chosen.key != baseline.key else "the baseline itself"
+    same = chosen.key == baseline.key
     entries = (
-        ("speed", show_times(chosen.speed), against),
-        ("latency", show_ms(chosen.median_ms), "median of a run"),
+        ("speed", show_times(chosen.speed), "the baseline" if same else f"as fast as {baseline.model}"),
+        ("latency", show_ms(chosen.median_ms), "median" if same else join(("from ", show_ms(baseline.median_ms)))),
         ("size on disk", show_mib(chosen.size_mib), _compare_sizes(chosen, baseline)),
-        ("worst pair", show_db(_worst(chosen)), f"to {page.reference[0]}"),
+        ("worst pair", show_db(_worst(chosen)), f"from {page.reference[0]}"),
     )
     shown = (
         tag("div", tag("dt", name), tag("dd", value, tag("small", more)), class_="figure")
@@ -46,37 +47,38 @@ def _show_figures(chosen: Point, baseline: Point, page: Page) -> Markup:
 
 def _compare_sizes(chosen: Point, baseline: Point) -> Markup | str:
     if chosen.model == baseline.model:
-        return "the baseline itself"
-    return join((f"{chosen.size_mib / baseline.size_mib:.0%} of ", show_mib(baseline.size_mib)))
+        return "the baseline"
+    return f"{chosen.size_mib / baseline.size_mib:.0%} of {baseline.model}"
 
 
 def _explain_cost(found: Recommendation, baseline: Point, page: Page) -> Markup:
-    chosen = found.chosen
-    name = tag("b", chosen.model)
-    takes = join((show_ms(chosen.median_ms), " and ", show_mib(chosen.size_mib)))
+    chosen, name = found.chosen, tag("b", found.chosen.model)
     if chosen.model == page.reference[0]:
-        return join((name, " itself takes ", takes, ", and none of the others is faster and close enough to it."))
-    pace = join((show_times(chosen.speed), " the speed of ", baseline.model))
-    if chosen.key != baseline.key and baseline.runtime != chosen.runtime:
-        pace = join((pace, f" on {baseline.runtime}"))
-    before = join((" (", show_ms(baseline.median_ms), " and ", show_mib(baseline.size_mib), ")"))
-    others = _list_names(found.as_fast)
-    tie = f", and is the smallest of those that no noise tells apart: {others} runs as fast" if others else ""
-    return join((name, " takes ", takes, ", ", pace, before, tie, "."))
+        takes = join((show_ms(chosen.median_ms), " and ", show_mib(chosen.size_mib)))
+        return join(("Keep ", name, f" on {chosen.runtime}: of those close to it none is faster than its ", takes, "."))
+    there = f"{baseline.model} on {baseline.runtime}" if baseline.runtime != chosen.runtime else baseline.model
+    pace = join((show_ms(chosen.median_ms), " a run, ", show_times(chosen.speed, " times"), f" as fast as {there} ("))
+    size = join((show_mib(chosen.size_mib), " instead of ", show_mib(baseline.size_mib)))
+    others = " and ".join(point.model for point in found.as_fast)
+    tie = f"; {others} cannot be told from it in speed, and is no smaller" if others else ""
+    return join(("Use ", name, ": ", pace, show_ms(baseline.median_ms), "), and ", size, tie, "."))
 
 
 def _explain_quality(found: Recommendation, page: Page) -> Markup:
     chosen, reference = found.chosen, page.reference[0]
+    worst = show_db(_worst(chosen))
+    if chosen.key == page.reference:
+        return join(("Its pictures are what the others are compared with.",))
     if chosen.model == reference:
-        if chosen.key == page.reference:
-            return Markup("Its pictures are what the others are compared with.")
-        return join(("Its pictures are ", show_db(_worst(chosen)), f" from those on {page.reference[1]} at worst."))
-    worst = join(("its worst pair is ", show_db(_worst(chosen)), f" from the picture of {reference}"))
+        return join(("Its pictures are ", worst, f" from those on {page.reference[1]} on the worst pair."))
     if not found.is_close:
-        limit = f"No model keeps its worst pair at {CLOSE_DB:g} dB; this one comes closest: "
-        return join((limit, worst, ". Look at the pictures below before you use it."))
+        limit = f"No model keeps {CLOSE_DB:g} dB on its worst pair, this one comes closest with "
+        return join((limit, worst, f" from {reference}: look at the pictures below before you use it."))
+    if _worst(chosen) == math.inf:
+        return join((f"Its pictures equal those of {reference} on every pair.",))
     median = chosen.median_db if chosen.median_db is not None else _worst(chosen)
-    return join((Markup("I"), Markup(worst[1:]), ", the median pair ", show_db(median), " from it."))
+    return join((f"Its pictures stay close to those of {reference}: ", worst, " on the worst pair, ",
+                 show_db(median), " on the median pair."))  # fmt: skip
 
 
 def show_notices(notices: Sequence[str]) -> Markup | None:
@@ -88,7 +90,3 @@ def show_notices(notices: Sequence[str]) -> Markup | None:
 
 def _worst(point: Point) -> float:
     return point.worst_db if point.worst_db is not None else float("-inf")
-
-
-def _list_names(points: Sequence[Point]) -> str:
-    return " and ".join(point.model for point in points)

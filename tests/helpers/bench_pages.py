@@ -24,7 +24,9 @@ def make_point(
     runtime: str = "onnxruntime",
     interval: tuple[float, float] | None = None,
 ) -> Point:
-    return Point(model, runtime, size_mib, median_ms, interval, 20.0 / median_ms, worst_db, worst_db)
+    """Return a point whose median pair is 6 dB above its worst."""
+    median_db = None if worst_db is None else worst_db + 6
+    return Point(model, runtime, size_mib, median_ms, interval, 20.0 / median_ms, worst_db, median_db)
 
 
 def make_view(model: str = "int8", role: str = "worst", psnr: float = 38.0, runtime: str = "onnxruntime") -> View:

@@ -180,7 +180,7 @@ def test_a_phone_does_not_scroll_sideways(opened: Any, results_page: Path) -> No
     assert _measure_overhang(opened) == 0
     region = "const region = document.querySelector('.scroll'); return region.scrollWidth > region.clientWidth"
     assert opened.execute_script(region)  # the table does, in its own place
-    shown = "return [...document.querySelectorAll('#balance svg')].map(each => getComputedStyle(each).display)"
+    shown = "return [...document.querySelectorAll('#trade-off svg')].map(each => getComputedStyle(each).display)"
     assert opened.execute_script(shown) == ["none", "block"]
 
 
@@ -242,6 +242,6 @@ def test_a_run_of_cpu_int8_is_shown(browser: Any, small_checkpoint: Path, tmp_pa
     _require_clean(browser, page)
     assert browser.title == "cpu-int8 – vtopt report"
     _require_figures(browser, data["rows"], _read_columns(browser))
-    written = browser.find_element("css selector", "#origin").get_attribute("textContent")
+    written = browser.find_element("css selector", "#provenance").get_attribute("textContent")
     stages = json.loads((folder / "run.json").read_text())["stages"].values()
     assert all(stage["sha256"] in written for stage in stages)  # each is an artifact or the parent of one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ from importlib.resources import files
 from itertools import pairwise
 
 import pytest
-from bench_pages import REFERENCE, make_page, make_point, make_view
+from bench_pages import make_page, make_point, make_view
 
 from vtopt.benchmarks.page.content import Artifact, Page, Profile
 from vtopt.benchmarks.page.document import format_page
@@ -111,7 +112,7 @@ def test_sections_without_content_are_left_out() -> None:
     points = tuple(replace(point, worst_db=None, median_db=None) for point in make_page().points)
     text = format_page(make_page(points=points, profiles=(), views=()))
     ids = [attributes.get("id") for tag, attributes in _Reader(text).tags if tag == "section"]
-    assert ids == ["summary", "figures", "origin", "method"]
+    assert ids == ["summary", "figures", "provenance", "method"]
     assert "No model is recommended" in text
 
 
@@ -121,22 +122,42 @@ def _strip(text: str) -> str:
 
 def test_the_summary_says_why() -> None:
     text = _strip(format_page(make_page()))
-    assert "int8 takes 10 ms and 2.00 MiB, 2.00× the speed of fp32 (20 ms and 8.00 MiB)." in text
-    assert "Its worst pair is 38.0 dB from the picture of fp32, the median pair 38.0 dB from it." in text
+    assert "Use int8: 10 ms a run, 2.00 times as fast as fp32 (20 ms), and 2.00 MiB instead of 8.00 MiB." in text
+    assert "Its pictures stay close to those of fp32: 38.0 dB on the worst pair, 44.0 dB on the median pair." in text
+    assert "Of the models whose worst pair is at least 35 dB" in text
 
 
 def test_the_summary_warns_where_no_model_is_close() -> None:
     points = (make_page().points[0], make_point("int8", 10.0, 28.0, 2.0))
     text = _strip(format_page(make_page(points=points)))
-    assert "No model keeps its worst pair at 35 dB; this one comes closest: its worst pair is 28.0 dB" in text
-    assert "Look at the pictures below before you use it." in text
+    assert "No model keeps 35 dB on its worst pair, this one comes closest with 28.0 dB from fp32: look at" in text
 
 
 def test_the_summary_keeps_the_reference_where_nothing_is_better() -> None:
     points = (make_page().points[0], make_point("int8", 30.0, 38.0, 2.0))
     text = _strip(format_page(make_page(points=points)))
-    assert "fp32 itself takes 20 ms and 8.00 MiB, and none of the others is faster and close enough to it." in text
-    assert REFERENCE[0] in text
+    assert "Keep fp32 on onnxruntime: of those close to it none is faster than its 20 ms and 8.00 MiB." in text
+
+
+def test_the_summary_names_what_is_as_fast() -> None:
+    points = (*make_page().points, make_point("fp16", 10.1, 50.0, 4.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert "; fp16 cannot be told from it in speed, and is no smaller." in text
+
+
+def test_models_with_equal_pictures_are_told_in_place_of_their_pairs() -> None:
+    points = (make_page().points[0], make_point("slim", 10.0, math.inf, 2.0))
+    text = _strip(format_page(make_page(points=points, views=())))
+    assert "The pictures of slim equal those of fp32 on every pair." in text
+    assert "Drag the line" not in text
+
+
+def test_a_provenance_names_every_step_and_repeats_no_versions() -> None:
+    (artifact,) = make_page().artifacts
+    text = _strip(format_page(make_page(artifacts=(replace(artifact, history=artifact.history * 2),))))
+    assert "quantize → quantize" in text
+    assert text.count("vtopt 0.1.0, onnxruntime 1.0") == text.count("as in the step before") == 1
+    assert text.count("psnr_worst_db 38.5") == text.count("1" * 64) == 2
 
 
 def _read_colours(style: str) -> list[dict[str, str]]:

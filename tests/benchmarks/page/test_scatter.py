@@ -8,14 +8,16 @@ import re
 from bench_pages import make_point
 
 from vtopt.benchmarks.page.content import Point
-from vtopt.benchmarks.page.scatter import draw_scatter, find_front
+from vtopt.benchmarks.page.scatter import draw_scatter, find_front, list_shown
 
 FP32, INT8 = make_point("fp32", 20.0, math.inf, 8.0), make_point("int8", 10.0, 38.0, 2.0)
 
 
 def _read_circles(*points: Point) -> list[tuple[float, float, float]]:
-    circles = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', draw_scatter(points, None))
-    return [(float(x), float(y), float(radius)) for x, y, radius in circles]
+    """Return x, y and radius of each point, as they are given."""
+    circle = r'<circle cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"><title>(.+?) on'
+    found = {name: (float(x), float(y), float(r)) for x, y, r, name in re.findall(circle, draw_scatter(points, None))}
+    return [found[point.model] for point in points]
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
@@ -58,3 +60,9 @@ def test_broken_pictures_and_names_of_tags_can_be_drawn() -> None:
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
     assert "nan" not in drawn
+
+
+def test_the_narrow_chart_has_numbers_for_names() -> None:
+    drawn = draw_scatter((FP32, INT8), None, narrow=True)
+    assert re.findall(r'class="name">([^<]+)<', drawn) == ["1", "2"]
+    assert [point.model for point in list_shown((FP32, INT8))] == ["int8", "fp32"]
