@@ -158,9 +158,10 @@ STAND_INS: Mapping[str, tuple[str, slice]] = {
 def _infer_onnx_shapes(
     model: onnx.ModelProto, fed: Sequence[onnx.ValueInfoProto], size: tuple[int, int]
 ) -> Iterator[tuple[str, Shape]]:
-    """Yield every value's shape after inference, with pictures `fed` of this size; `model` is changed on the way."""
-    from onnx import shape_inference
+    """Yield every value's shape after inference, with pictures `fed` of this size; `model` is changed on the way.
 
+    Shapes that the graph computes in ways that inference does not follow are worked out, where they are constant.
+    """
     graph = model.graph
     if any(None in _read_shape(value) for value in fed):
         for value in itertools.chain(graph.output, graph.value_info):
@@ -175,6 +176,28 @@ def _infer_onnx_shapes(
             node.op_type, node.domain = op, ""
             del node.input[:]
             node.input.extend(inputs)
+    known = dict(_infer_shapes(model))
+    yield from known.items()
+    if any(None in known.get(name, (None,)) for node in graph.node for name in node.output if name):
+        yield from ((name, shape) for name, shape in _infer_shapes(_fold_constants(model)) if None not in shape)
+
+
+def _fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with what constants and known shapes come to as constants; itself where that fails."""
+    import onnx_ir
+    from onnxscript import optimizer
+
+    try:
+        folded = onnx_ir.serde.deserialize_model(model)
+        optimizer.fold_constants(folded, onnx_shape_inference=True)
+        return onnx_ir.serde.serialize_model(folded)
+    except Exception:  # it evaluates nodes of any kind
+        return model
+
+
+def _infer_shapes(model: onnx.ModelProto) -> Iterator[tuple[str, Shape]]:
+    from onnx import shape_inference
+
     inferred = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True).graph
     for value in itertools.chain(inferred.input, inferred.value_info, inferred.output):
         if value.type.tensor_type.HasField("shape"):

@@ -302,6 +302,19 @@ def test_count_macs_sees_through_stale_shapes_of_a_model_that_became_dynamic() -
     assert count_macs(model).macs == 8 * 256 * 192 * (4 * 3 * 3)
 
 
+def test_count_macs_works_out_shapes_that_the_graph_computes() -> None:
+    """As TorchScript writes an expand: its shape goes through Equal and Where, which inference does not follow."""
+    text = """(float[1,4,1,1] x, float[8,4,1,1] w) => (float[a,b,c,d] y)
+        <int64[4] wanted = {1, -1, 8, 6}, int64[4] ones = {1, 1, 1, 1}, int64[1] any = {-1}> {
+        free = Equal (wanted, any)
+        shape = Where (free, ones, wanted)
+        wide = Expand (x, shape)
+        y = Conv (wide, w)
+    }"""
+    report = count_macs(_parse(text))
+    assert (report.by_op, report.uncounted) == ({"Conv": 8 * H * W * 4}, {})
+
+
 def test_count_macs_lists_an_operation_without_a_rule() -> None:
     text = """(float[1,4,8,6] x, float[8,4,3,3] w) => (float[1,4,8,6] y) {
         c = Conv (x, w)
