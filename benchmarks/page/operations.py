@@ -11,14 +11,13 @@ from .markup import Markup, join, tag
 __all__ = ["TOP", "show_operations", "take_top"]
 
 TOP = 6
-OTHER = "other"
 
 
 def take_top(by_op: Mapping[str, float], count: int = TOP) -> list[tuple[str, float]]:
     """Return the `count` operations that take most, and the sum of the others under "other" where there are some."""
     ordered = sorted(by_op.items(), key=lambda entry: (-entry[1], entry[0]))
     rest = sum(time for _, time in ordered[count:])
-    return [*ordered[:count], *([(f"{len(ordered) - count} {OTHER}", rest)] if len(ordered) > count else [])]
+    return [*ordered[:count], *([(f"{len(ordered) - count} other", rest)] if len(ordered) > count else [])]
 
 
 def show_operations(profiles: Sequence[Profile]) -> Markup:
@@ -34,11 +33,11 @@ def _show_one(profile: Profile, top: Sequence[tuple[str, float]], longest: float
         tag(
             "tr",
             tag("th", op, scope="row"),
-            tag("td", _draw_bar(time / longest if longest else 0.0, op.endswith(OTHER)), class_="bar"),
+            tag("td", _draw_bar(time / longest if longest else 0.0, place == TOP), class_="bar"),
             tag("td", f"{time:.2f}", data_value=keep_value(time), class_="number"),
             tag("td", f"{time / total:.0%}" if total else "-", class_="number"),
         )
-        for op, time in top
+        for place, (op, time) in enumerate(top)
     )
     names = (("operation", None), ("", "bar"), ("ms", "number"), ("share", "number"))
     head = tag("tr", *(tag("th", name, scope="col", class_=kind) for name, kind in names))
