@@ -9,41 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from seeded_lpips import Weights, draw_weights, save_weights
 from torch import Tensor
 from torch.nn import functional as F
 
 from vtopt.benchmarks.quality.lpips import SCALE, SHIFT, load_lpips, measure_lpips
 from vtopt.optimize.errors import InputError
-
-Weights = dict[str, Tensor]
-
-WIDTHS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-ALEX = {0: (3, 64, 11), 3: (64, 192, 5), 6: (192, 384, 3), 8: (384, 256, 3), 10: (256, 256, 3)}
-"""Where torchvision's alexnet has convolutions, and their shapes."""
-VGG_PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-VGG_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-VGG = dict(zip(VGG_PLACES, zip((3, *VGG_WIDTHS), VGG_WIDTHS, (3,) * len(VGG_WIDTHS), strict=False), strict=True))
-
-
-def _draw_weights(name: str) -> tuple[Weights, Weights]:
-    draws = torch.Generator().manual_seed(0)
-    trunk = {"classifier.1.weight": torch.zeros(4, 4)}  # not needed
-    for place, (before, width, kernel) in (ALEX if name == "alex" else VGG).items():
-        deviation = (2 / (before * kernel**2)) ** 0.5
-        trunk[f"features.{place}.weight"] = deviation * torch.randn(width, before, kernel, kernel, generator=draws)
-        trunk[f"features.{place}.bias"] = 0.1 * torch.randn(width, generator=draws)
-    linear = {
-        f"lin{index}.model.1.weight": torch.rand(1, width, 1, 1, generator=draws)
-        for index, width in enumerate(WIDTHS[name])
-    }
-    return trunk, linear
-
-
-def _save(weights: tuple[Weights, Weights], folder: Path) -> tuple[Path, Path]:
-    paths = folder / "trunk.pth", folder / "linear.pth"
-    for tensors, path in zip(weights, paths, strict=True):
-        torch.save(tensors, path)
-    return paths
 
 
 def _draw_picture(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
@@ -51,7 +22,7 @@ def _draw_picture(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
 
 
 def test_it_is_the_formula_on_alexnet(tmp_path: Path) -> None:
-    trunk, linear = _draw_weights("alex")
+    trunk, linear = draw_weights("alex")
     pictures = [_draw_picture(seed) for seed in (0, 1)]
 
     def look(picture: np.ndarray) -> list[Tensor]:
@@ -69,14 +40,14 @@ def test_it_is_the_formula_on_alexnet(tmp_path: Path) -> None:
         float(((one - other) ** 2 * linear[f"lin{index}.model.1.weight"]).sum(1).mean())
         for index, (one, other) in enumerate(zip(*map(look, pictures), strict=True))
     )
-    network = load_lpips(*_save((trunk, linear), tmp_path))
+    network = load_lpips(*save_weights((trunk, linear), tmp_path))
     assert network.name == "alex"
     assert measure_lpips(network, *pictures) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["alex", "vgg"])
 def test_it_is_0_for_equal_pictures_and_grows_with_noise(name: str, tmp_path: Path) -> None:
-    network = load_lpips(*_save(_draw_weights(name), tmp_path))
+    network = load_lpips(*save_weights(draw_weights(name), tmp_path))
     assert network.name == name
     picture, noise = _draw_picture(0), _draw_picture(1)
     values = [measure_lpips(network, picture + strength * noise, picture) for strength in (0, 0.1, 0.3, 1)]
@@ -114,14 +85,14 @@ def test_it_is_0_for_equal_pictures_and_grows_with_noise(name: str, tmp_path: Pa
     ],
 )
 def test_other_weights_are_refused(change: Callable[[Weights, Weights], object], message: str, tmp_path: Path) -> None:
-    weights = _draw_weights("alex")
+    weights = draw_weights("alex")
     change(*weights)
     with pytest.raises(InputError, match=message):
-        load_lpips(*_save(weights, tmp_path))
+        load_lpips(*save_weights(weights, tmp_path))
 
 
 def test_pictures_that_do_not_compare_are_refused_and_broken_ones_infinite(tmp_path: Path) -> None:
-    network = load_lpips(*_save(_draw_weights("alex"), tmp_path))
+    network = load_lpips(*save_weights(draw_weights("alex"), tmp_path))
     with pytest.raises(InputError, match="cannot be compared; make both with the same size"):
         measure_lpips(network, _draw_picture(0), _draw_picture(0, 40))
     with pytest.raises(InputError, match="too small for LPIPS; make them 32 or more"):
