@@ -88,12 +88,15 @@ def open_model(
 def list_runtimes(path: Path, runtimes: Sequence[str] = ()) -> list[str]:
     """Return the runtimes for a file: those that take its kind, its own first, those on a GPU last.
 
-    Raises InputError for a file that is missing, of no kind, or of one that none of `runtimes` takes, UsageError for a
-    runtime that is not known.
+    Raises InputError for a file that is missing, of no kind, or of one that none of `runtimes` takes, and for a GPU
+    that is not there, UsageError for a runtime that is not known.
     """
     known = [*RUNTIMES, *list_gpu_runtimes()]
     if unknown := [name for name in runtimes if name not in known]:
-        raise UsageError(f"runtime '{unknown[0]}' is not known, or not on this machine; choose of {', '.join(known)}")
+        choice = f"choose of {', '.join(known)}"
+        if unknown[0] in GPU_RUNTIMES:
+            raise InputError(f"runtime '{unknown[0]}' is not on this machine, or its package has no GPU; {choice}")
+        raise UsageError(f"runtime '{unknown[0]}' is not known; {choice}")
     kind = detect_kind(path)
     able = [name for name, opener in RUNTIMES.items() if kind in opener.kinds]
     able += [name for name in list_gpu_runtimes() if kind in GPU_RUNTIMES[name].kinds]

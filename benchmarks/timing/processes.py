@@ -28,6 +28,8 @@ class Job:
     runtime: str
     threads: int
     network: str | None = None
+    plain: bool = False
+    """A network in torch warps as its public code does (see `plain_warps`)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Worker:
             threads=job.threads,
             cpus=list(cpus),
             network=job.network,
+            plain=job.plain,
         )
 
     def take_turn(self, runs: int, seconds: float, *, settle: bool = True) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,20 @@ class _Model:
     feeds: Mapping[str, np.ndarray]
     cpus: int
 
+    def __init__(self) -> None:
+        self.held = ExitStack()
+        """What stays open as long as the model is there."""
+
     def load(
-        self, path: str, feeds: str, runtime: str, threads: int, cpus: list[int], network: str | None
+        self, path: str, feeds: str, runtime: str, threads: int, cpus: list[int], network: str | None, plain: bool
     ) -> dict[str, float]:
         """Load the model on these CPUs and run it for the first time; times in milliseconds, memory in MiB."""
         self.cpus = len(cpus)
         if cpus:
             os.sched_setaffinity(0, cpus)
         from ..engines.runtimes import Settings, load_model
-        from .peak_memory import import_runtime, read_memory, reset_peak
+        from ..studies.plain_warp import plain_warps
+        from .memory import import_runtime, read_memory, reset_peak
 
         import_runtime(runtime)
         with np.load(feeds) as archive:
@@ -63,6 +68,8 @@ class _Model:
         imported = read_memory("VmRSS")
         reset_peak()
         begin = time.perf_counter_ns()
+        if plain:
+            self.held.enter_context(plain_warps())
         self.run = load_model(Path(path), runtime, Settings(threads, network)).run
         loaded = time.perf_counter_ns()
         self.run(self.feeds)
@@ -86,7 +93,7 @@ class _Model:
 
     def memory(self) -> dict[str, float]:
         """Return the most memory that was resident so far."""
-        from .peak_memory import read_memory
+        from .memory import read_memory
 
         return {"peak_mib": read_memory("VmHWM")}
 

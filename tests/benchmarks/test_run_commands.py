@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 from bench_results import make_results
 from typer.testing import CliRunner
 
+from vtopt.benchmarks.engines import sets
 from vtopt.benchmarks.run.results import Measured, write_results
-from vtopt.optimize.cli import app
+from vtopt.optimize.cli import app, main
 from vtopt.optimize.errors import BudgetError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
@@ -115,3 +120,74 @@ def test_compare_fails_where_something_is_missing_in_the_new_file(results: Path,
     assert "**missing in the new file: int8**" in result.stdout
     same = CliRunner().invoke(app, ["bench", "compare", str(new), str(results)])
     assert (same.exit_code, "only in the new file: int8" in same.stdout) == (0, True)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    graph (float[1,3,32,24] person, float[1,3,32,24] clothes) => (float[1,3,32,24] tryon) { tryon = Tanh (clothes) }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "a.onnx")
+    return tmp_path / "a.onnx"
+
+
+def _fail(
+    arguments: Sequence[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int = 1
+) -> str:
+    """Run vtopt as the console script does; return the one line that it prints to stderr, exiting with `code`."""
+    monkeypatch.setattr(sys, "argv", ["vtopt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_runtime_that_is_not_installed_is_a_sentence_and_exits_1(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    asked = ["bench", "run", model, "--runtime", "openvino", "-o", tmp_path / "r.json"]
+    said = _fail(asked, monkeypatch, capsys)
+    assert said.startswith("error: openvino cannot be imported (")
+    assert said.endswith("run: pip install openvino")
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "code", "said"),
+    [
+        pytest.param("onnxruntime-cuda", 1, "runtime 'onnxruntime-cuda' is not on this machine", id="no such GPU"),
+        pytest.param("openvino-gpu", 1, "runtime 'openvino-gpu' is not on this machine", id="none of OpenVINO"),
+        pytest.param("tensorrt", 2, "runtime 'tensorrt' is not known", id="no such runtime"),
+    ],
+)
+def test_a_runtime_that_is_not_here_is_a_sentence(
+    runtime: str,
+    code: int,
+    said: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sets, "list_gpu_runtimes", lambda: ())
+    asked = ["bench", "run", model, "--runtime", runtime, "-o", tmp_path / "r.json"]
+    line = _fail(asked, monkeypatch, capsys, code)
+    assert said in line
+    assert line.endswith("choose of torch, onnxruntime, openvino")
+
+
+@pytest.mark.parametrize("version", ["vtopt bench 0", "vtopt bench 99", "vtopt bench x"])
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_results_of_another_version_are_a_sentence_that_says_what_to_do(
+    version: str,
+    command: str,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"format": version}))
+    files = [results] * (2 if command == "compare" else 1)
+    said = _fail(["bench", command, *files], monkeypatch, capsys)
+    assert said.startswith(f"error: {results}: is of the format '{version}', this vtopt reads 'vtopt bench ")
+    assert said.endswith("; measure again with: vtopt bench run")

@@ -42,8 +42,14 @@ def test_a_runtime_that_runs_none_of_a_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="runtime 'tensorrt' is not known, or not on this machine; choose of torch"):
+    with pytest.raises(UsageError, match="runtime 'tensorrt' is not known; choose of torch"):
         open_engines({"a": _save(tmp_path / "a.onnx")}, runtimes=("tensorrt",))
+
+
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_sets, "list_gpu_runtimes", lambda: ())
+    with pytest.raises(InputError, match="runtime 'openvino-gpu' is not on this machine, or its package has no GPU"):
+        open_engines({"a": _save(tmp_path / "a.onnx")}, runtimes=("openvino-gpu",))
 
 
 def test_a_gpu_is_a_further_runtime_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

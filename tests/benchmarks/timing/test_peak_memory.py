@@ -52,7 +52,7 @@ def test_measure_peak_memory_of_a_network_in_torch(small_checkpoint: Path) -> No
 def test_what_was_let_go_before_the_model_is_not_its_peak() -> None:
     code = """
 import numpy as np
-from vtopt.benchmarks.timing.peak_memory import read_memory, reset_peak
+from vtopt.benchmarks.timing.memory import read_memory, reset_peak
 held = np.ones((200, 2**20), np.uint8)
 del held
 before = read_memory("VmHWM")
@@ -67,7 +67,7 @@ def test_loading_imports_little_that_is_not_imported_before(small_checkpoint: Pa
     code = f"""
 import sys
 from pathlib import Path
-from vtopt.benchmarks.timing.peak_memory import import_runtime
+from vtopt.benchmarks.timing.memory import import_runtime
 from vtopt.benchmarks.engines.runtimes import Settings, load_model
 import_runtime("torch")
 before = set(sys.modules)
