@@ -30,7 +30,7 @@ class Point:
     size_mib: float
     median_ms: float
     interval: Interval | None
-    """Where 95 % of other such runs find the median; None where that was not measured."""
+    """The 95 % interval of the median; None where it is not known."""
     speed: float
     """How many times as fast as the baseline."""
     worst_db: float | None

@@ -26,7 +26,7 @@ __all__ = ["format_page"]
 CONVENTIONS = (
     "One multiply-add is 1 MAC and 2 FLOPs; a MiB is 2**20 bytes.",
     "PSNR and SSIM are the median over the pairs, worst dB that of the worst pair, of pictures in [-1, 1] to those of "
-    "the reference on the same pair. They are inf where pictures are equal.",
+    "the reference on the same pair. PSNR is inf where pictures are equal.",
     "Times of operations are from the runtime's own profiler, in runs apart from the timed ones: it slows them down, "
     "and leaves out what they do between nodes.",
 )
@@ -77,7 +77,7 @@ def _show_scatter(page: Page, found: Recommendation | None) -> tuple[Markup, ...
     chosen = found.chosen.key if found else None
     shown = list_shown(page.points)
     names = ", ".join(f"{point.model} on {point.runtime}" for point in find_front(shown))
-    bars = " Bars: where 95\N{NO-BREAK SPACE}% of other such runs find the median."
+    bars = " Bars are 95\N{NO-BREAK SPACE}% intervals of the median."
     told = f"Further left is faster, higher is closer to {page.reference[0]}; the area of a dot is the size on disk."
     caption = tag(
         "figcaption",

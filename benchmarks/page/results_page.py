@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["make_results_page"]
 
 NOISE_TOLD = (
-    "A process is one observation: intervals are Student's t over the processes and hold what 95 % of other such runs "
-    "find. Where the intervals of two models overlap, or that of a ratio holds 1, they are not told apart."
+    "A process is one observation, and intervals are Student's t over the processes: 95 % of a median's hold it, and "
+    "that of a ratio holds what 95 % of other such runs find. Where those of two medians overlap, or that of a ratio "
+    "holds 1, models are not told apart."
 )
 
 

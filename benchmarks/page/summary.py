@@ -23,17 +23,19 @@ def show_summary(page: Page, found: Recommendation | None) -> Markup:
         (
             tag("p", "Recommended", class_="over"),
             tag("p", tag("strong", chosen.model), f" on {chosen.runtime}", class_="choice"),
-            _show_figures(chosen, baseline, page),
+            _show_figures(found, baseline, page),
             tag("p", _explain_cost(found, baseline, page), " ", _explain_quality(found, page), class_="lead"),
             tag("details", tag("summary", "How this was chosen"), tag("p", RULE)),
         )
     )
 
 
-def _show_figures(chosen: Point, baseline: Point, page: Page) -> Markup:
+def _show_figures(found: Recommendation, baseline: Point, page: Page) -> Markup:
+    chosen = found.chosen
     same = chosen.key == baseline.key
+    pace = "within the noise" if _is_noise(found, baseline) else f"as fast as {baseline.model}"
     entries = (
-        ("speed", show_times(chosen.speed), "the baseline" if same else f"as fast as {baseline.model}"),
+        ("speed", show_times(chosen.speed), "the baseline" if same else pace),
         ("latency", show_ms(chosen.median_ms), "median" if same else join(("from ", show_ms(baseline.median_ms)))),
         ("size on disk", show_mib(chosen.size_mib), _compare_sizes(chosen, baseline)),
         ("worst pair", show_db(_worst(chosen)), f"from {page.reference[0]}"),
@@ -57,11 +59,20 @@ def _explain_cost(found: Recommendation, baseline: Point, page: Page) -> Markup:
         takes = join((show_ms(chosen.median_ms), " and ", show_mib(chosen.size_mib)))
         return join(("Keep ", name, f" on {chosen.runtime}: of those close to it none is faster than its ", takes, "."))
     there = f"{baseline.model} on {baseline.runtime}" if baseline.runtime != chosen.runtime else baseline.model
-    pace = join((show_ms(chosen.median_ms), " a run, ", show_times(chosen.speed, " times"), f" as fast as {there} ("))
+    if _is_noise(found, baseline):
+        pace = join((", within the noise the same as ", show_ms(baseline.median_ms), f" of {there}"))
+    else:
+        times = show_times(chosen.speed, " times")
+        pace = join((", ", times, f" as fast as {there} (", show_ms(baseline.median_ms), ")"))
     size = join((show_mib(chosen.size_mib), " instead of ", show_mib(baseline.size_mib)))
-    others = " and ".join(point.model for point in found.as_fast)
+    others = " and ".join(point.model for point in found.as_fast if point.model != baseline.model)
     tie = f"; {others} cannot be told from it in speed, and is no smaller" if others else ""
-    return join(("Use ", name, ": ", pace, show_ms(baseline.median_ms), "), and ", size, tie, "."))
+    return join(("Use ", name, ": ", show_ms(chosen.median_ms), " a run", pace, ", and ", size, tie, "."))
+
+
+def _is_noise(found: Recommendation, baseline: Point) -> bool:
+    """Tell whether the chosen model was not told from the baseline in speed."""
+    return any(point.key == baseline.key for point in found.as_fast)
 
 
 def _explain_quality(found: Recommendation, page: Page) -> Markup:

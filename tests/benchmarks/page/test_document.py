@@ -145,6 +145,13 @@ def test_the_summary_names_what_is_as_fast() -> None:
     assert "; fp16 cannot be told from it in speed, and is no smaller." in text
 
 
+def test_the_summary_calls_no_noise_a_gain() -> None:
+    points = (make_page().points[0], make_point("int8", 19.9, 40.0, 4.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert "Use int8: 19.9 ms a run, within the noise the same as 20 ms of fp32, and 4.00 MiB instead of" in text
+    assert "times as fast" not in text
+
+
 def test_models_with_equal_pictures_are_told_in_place_of_their_pairs() -> None:
     points = (make_page().points[0], make_point("slim", 10.0, math.inf, 2.0))
     text = _strip(format_page(make_page(points=points, views=())))
