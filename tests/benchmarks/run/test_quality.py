@@ -106,6 +106,7 @@ def test_pictures_are_compared_by_all_measures(models: dict[str, Path], tmp_path
     assert quality.to_first.ms_ssim_scales == 2
 
 
+@pytest.mark.slow
 def test_distances_are_to_the_truth_and_no_fid_on_other_weights(
     models: dict[str, Path], weights: Path, tmp_path: Path
 ) -> None:
@@ -131,14 +132,15 @@ def test_distances_are_to_the_truth_and_no_fid_on_other_weights(
 
 
 def test_the_tables_have_the_fid_of_a_run(models: dict[str, Path], published: Path, tmp_path: Path) -> None:
+    del models["near"]
     _run(models, tmp_path / "r.json", "--weights", published)
     values = {each.model: each.distances[0].value for each in read_results(tmp_path / "r.json").quality}
-    assert values["far"] > values["near"]
+    assert values["far"] > values["full"]
     names = ("final", "quantisation", "pruning")
     final, quantised, pruned = (_print_table(tmp_path / "r.json", name) for name in names)
     assert {row["precision"]: float(row["FID"]) for row in final} == values
-    assert [float(row["CPU-FID"]) for row in quantised] == [values["near"], values["far"]]
-    assert [float(row["FID loss"]) for row in pruned[1:]] == [values[name] - values["full"] for name in ("near", "far")]
+    assert [float(row["CPU-FID"]) for row in quantised] == [values["far"]]
+    assert [float(row["FID loss"]) for row in pruned[1:]] == [values["far"] - values["full"]]
 
 
 def test_few_pairs_have_no_distance_without_weights(models: dict[str, Path], tmp_path: Path) -> None:
