@@ -185,6 +185,7 @@ def _render_file(path: Path, table: TableName, baseline: str | None, fmt: Report
             )
         if baseline is not None:
             raise UsageError("--baseline: a kernel is compared with itself before; leave it out")
+        assert fmt != "html"  # which --table kernel was refused
         return render_report(read_kernel_table(path), fmt)
     _require_table(table, baseline, results=True)
     return _render_results(read_results(path), path, table, baseline, fmt)
