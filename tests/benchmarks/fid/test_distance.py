@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 from vtopt.benchmarks.fid.distance import measure_frechet_distance, measure_kernel_distance
 from vtopt.benchmarks.fid.moments import measure_moments
@@ -27,7 +28,6 @@ def _measure(one: Array, other: Array) -> float:
     [pytest.param(300, 32, id="more pictures than features"), pytest.param(40, 96, id="fewer pictures than features")],
 )
 def test_frechet_distance_is_that_of_scipys_root(count: int, features: int) -> None:
-    linalg = pytest.importorskip("scipy.linalg")
     one, other = _draw(count, features), _draw(count + 7, features, 1, 1.3)
     c1, c2 = (np.cov(x, rowvar=False) for x in (one, other))
     shift = one.mean(axis=0) - other.mean(axis=0)

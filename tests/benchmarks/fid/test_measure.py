@@ -10,15 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import linalg
 from typer.testing import CliRunner
 
 from vtopt.benchmarks.cli import bench
 from vtopt.benchmarks.fid import measure
 from vtopt.benchmarks.fid.measure import measure_distances
+from vtopt.benchmarks.fid.networks import open_network
 from vtopt.benchmarks.fid.picture_distance import format_distances
 from vtopt.benchmarks.fid.picture_folder import PictureFolder
+from vtopt.benchmarks.fid.resizing import resize_picture
 from vtopt.optimize.data.synthetic import draw_pair
 from vtopt.optimize.errors import InputError, UsageError
 
@@ -49,9 +53,26 @@ def test_a_set_is_0_from_itself_and_noise_takes_it_away(resize, pictures: Pictur
     assert distances[1] > 1e-3
 
 
-def test_two_halves_are_nearer_than_noise(pictures: Pictures) -> None:
+@pytest.mark.parametrize("resize", ["clean", "legacy"])
+def test_two_halves_are_apart_and_noise_takes_one_further_from_the_other(resize, pictures: Pictures) -> None:
     one, other = pictures[:20], pictures[20:]
-    assert 0 < _measure(one, other) < _measure(_add_noise(one, 64), other)
+    distances = [_measure(_add_noise(one, strength), other, resize=resize) for strength in (0, 16, 32, 64)]
+    assert distances == sorted(distances)
+    assert distances[0] > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_a_distance_of_pictures_is_that_of_scipys_root(pictures: Pictures) -> None:
+    """Features all at once, their covariances by numpy, and the root of the product: no batches, no factors."""
+    network = open_network()
+    features = [
+        network.extract(torch.from_numpy(np.stack([resize_picture(each, network.side, "clean") for each in half])))
+        for half in (pictures[:23], pictures[23:])
+    ]
+    c1, c2 = (np.cov(each.double().numpy(), rowvar=False) for each in features)
+    shift = (features[0].double().mean(0) - features[1].double().mean(0)).numpy()
+    expected = shift @ shift + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
+    assert _measure(pictures[:23], pictures[23:]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_kernel_distance_grows_with_noise_too(pictures: Pictures) -> None:
@@ -222,3 +243,18 @@ def test_5000_pictures_take_less_than_3_gib() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK_SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 500 < float(done.stdout) < PEAK_LIMIT_MIB
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the process status of Linux")
+def test_twice_the_pictures_take_no_more_memory() -> None:
+    """On the whole Inception, all of it run: a picture of 256x192 has 144 KiB, 300 of them 42 MiB."""
+    script = Path(__file__).parents[2] / "helpers" / "fid_peak.py"
+    peaks = []
+    for count in (300, 600):
+        asked = [sys.executable, str(script), str(count), "--reference", "16"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks.append(float(done.stdout.split()[0]))
+    assert max(peaks) < PEAK_LIMIT_MIB
+    assert peaks[1] - peaks[0] < 40
