@@ -130,6 +130,7 @@ def _describe(results: Results, baseline: str) -> dict[str, Any]:
         "runs": f"at least {settings.runs} and {settings.seconds:g} s in {settings.processes} processes, in turns",
         "threads": ", ".join(map(str, settings.threads)),
         "times": "of one thread, less what it waited for a CPU",
+        "speed": "the ratio of the fastest rounds of each process",
         "load": " to ".join(loads),
         **{name: results.machine.get(name) for name in HOST},
     }

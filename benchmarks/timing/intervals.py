@@ -81,15 +81,14 @@ def estimate_median(processes: Processes) -> Estimate:
 def estimate_ratio(processes: Processes, reference: Processes) -> Estimate:
     """Return how many times faster than its reference something is: above 1 is faster.
 
-    The two ran in the same rounds of as many processes; a round gives a ratio, a process the median of its rounds'.
+    The two ran in turns in as many processes; a process gives the ratio of both fastest rounds. What else a machine
+    does only ever adds time, and to one model more than to another, so that medians give another ratio on a busy day
+    (Chen and Revels, "Robust benchmarking in noisy environments", 2016, https://arxiv.org/abs/1608.04295).
     The interval is where 95 % of other such runs find the ratio, not where the true one lies: it is wider, by the
     square root of 2, as the other run has an error of its own. `RUN_SPREAD` is part of the error.
     """
-    pairs = [
-        [before / after for before, after in zip(there, here, strict=True)]
-        for there, here in zip(reference, processes, strict=True)
-    ]
-    logarithms = [math.log(statistics.median(unit)) for unit in _take_units(pairs)]
+    units = zip(_take_units(reference), _take_units(processes), strict=True)
+    logarithms = [math.log(min(before) / min(after)) for before, after in units]
     return _estimate(logarithms, spread=RUN_SPREAD, widen=math.sqrt(2))
 
 
