@@ -64,7 +64,7 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
 
 
 def estimate_speed(entry: Entry, baseline: Entry) -> Estimate:
-    """Return how many times faster an entry is than the baseline, from the blocks that both ran in (see `estimate_ratio`)."""
+    """Return how many times faster an entry is than the baseline, from the blocks that both ran in."""
     shared = {sample.process for sample in entry.samples} & {sample.process for sample in baseline.samples}
     return estimate_ratio(take_rounds(entry, shared), take_rounds(baseline, shared))
 
