@@ -32,3 +32,13 @@ def _make_engines() -> dict[Any, Engine]:
 def test_the_first_engine_is_in_every_lot(share: float, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lots, "MEMORY_SHARE", share)
     assert plan_lots(_make_engines(), {key: {} for key in KEYS}) == expected
+
+
+def test_what_processes_of_their_own_take_counts_too() -> None:
+    engines, feeds = _make_engines(), {key: {} for key in KEYS}
+    assert plan_lots(engines, feeds) == [KEYS]
+    assert plan_lots(engines, feeds, overhead=2**50) == [[KEYS[0], key] for key in KEYS[1:]]
+
+
+def test_a_lone_engine_is_a_lot() -> None:
+    assert plan_lots({KEYS[0]: _make_engines()[KEYS[0]]}, {KEYS[0]: {}}, overhead=2**50) == [KEYS[:1]]

@@ -13,12 +13,15 @@ import pytest
 from bench_results import SETTINGS, make_entry
 
 from vtopt.benchmarks.engines.sets import Key
+from vtopt.benchmarks.fid.networks import open_network
+from vtopt.benchmarks.run import distances, opening
 from vtopt.benchmarks.run import measure as module
-from vtopt.benchmarks.run import opening
+from vtopt.benchmarks.run.distances import DistanceMeter
 from vtopt.benchmarks.run.measure import measure_run
-from vtopt.benchmarks.run.results import read_results
+from vtopt.benchmarks.run.results import Settings, read_results
 from vtopt.benchmarks.timing.processes import Job
 from vtopt.benchmarks.timing.sampling import Failure, Plan, Sample
+from vtopt.optimize.data.pairs import Pair
 from vtopt.optimize.errors import InputError, OutputError
 
 SMALL = replace(SETTINGS, runtimes=("onnxruntime",), processes=2)
@@ -144,12 +147,18 @@ def test_lots_run_one_after_the_other_each_beside_the_first(
     assert figures["c"]["speed"] == pytest.approx(1.0)
 
 
-@pytest.mark.usefixtures("lots")
-def test_pictures_are_the_same_in_lots(models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch) -> None:
-    in_lots = measure_run(models, tmp_path / "lots.json", SMALL)
-    monkeypatch.undo()
-    monkeypatch.setattr(module, "measure_block", blocks)
+def test_pictures_and_distances_are_the_same_in_lots(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    def open_always(settings: Settings, pairs: Sequence[Pair]) -> DistanceMeter:
+        return DistanceMeter(open_network(), settings, pairs)
+
+    monkeypatch.setattr(distances, "open_meter", open_always)
     at_once = measure_run(models, tmp_path / "once.json", SMALL)
+    request.getfixturevalue("lots")
+    in_lots = measure_run(models, tmp_path / "lots.json", SMALL)
+    assert len(in_lots.conditions["lots"]) == 2
+    assert [each.distances[0].count for each in in_lots.quality] == [SMALL.pair_count] * 3
     assert (in_lots.quality, in_lots.unchanged) == (at_once.quality, at_once.unchanged)
     assert [(each.model, each.pair, each.psnr) for each in in_lots.shown] == [
         (each.model, each.pair, each.psnr) for each in at_once.shown
