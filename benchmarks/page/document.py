@@ -23,6 +23,11 @@ from .table import show_table
 
 __all__ = ["format_page"]
 
+OPERATIONS = tag(
+    "p",
+    "Profiled one model after another: read the shares within a model, and compare models by their latency.",
+    class_="hint",
+)
 CONVENTIONS = (
     "One multiply-add is 1 MAC and 2 FLOPs; a MiB is 2**20 bytes.",
     "PSNR and SSIM are the median over the pairs, worst dB that of the worst pair, of pictures in [-1, 1] to those of "
@@ -58,13 +63,17 @@ def format_page(page: Page) -> str:
 def _make_sections(page: Page, found: Recommendation | None) -> list[tuple[str, str, tuple[object, ...]] | None]:
     """Return id, heading and content of each section; None for one that has nothing to show."""
     chosen = found.chosen.key if found else None
-    compared = any(point.worst_db is not None for point in page.points)
+    compared = any(point.worst_db is not None for point in page.points if point.key != page.reference)
     summary = tag("div", show_summary(page, found), class_="summary"), show_notices(page.notices)
     return [
         ("summary", "Summary", summary),
         ("figures", "Figures", (show_table(page.table, chosen),)),
         ("trade-off", "Speed, size and quality", _show_scatter(page, found)) if compared else None,
-        ("operations", "Where the time goes", (tag("div", show_operations(page.profiles), class_="profiles"),))
+        (
+            "operations",
+            "Where the time goes",
+            (OPERATIONS, tag("div", show_operations(page.profiles), class_="profiles")),
+        )
         if page.profiles
         else None,
         ("pictures", "Pictures", (*_tell_pictures(page), show_views(page.views, page.reference))) if compared else None,

@@ -16,7 +16,10 @@ __all__ = ["show_notices", "show_summary"]
 def show_summary(page: Page, found: Recommendation | None) -> Markup:
     """Show the recommended model, its figures against the baseline's, and two sentences why."""
     if found is None:
-        return tag("p", "No model is recommended: no pictures were compared, so only cost is known.", class_="lead")
+        reference = page.reference[0]
+        return tag(
+            "p", f"No model is recommended: none has pictures to compare with those of {reference}.", class_="lead"
+        )
     baseline = next(point for point in page.points if point.key == page.baseline)
     chosen = found.chosen
     return join(

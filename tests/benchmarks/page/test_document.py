@@ -109,7 +109,7 @@ def test_cells_keep_unrounded_figures() -> None:
 
 
 def test_sections_without_content_are_left_out() -> None:
-    points = tuple(replace(point, worst_db=None, median_db=None) for point in make_page().points)
+    points = (make_page().points[0], make_point("int8", 10.0, None))
     text = format_page(make_page(points=points, profiles=(), views=()))
     ids = [attributes.get("id") for tag, attributes in _Reader(text).tags if tag == "section"]
     assert ids == ["summary", "figures", "provenance", "method"]
