@@ -119,6 +119,7 @@ def _print_pruning(output: Path) -> None:
         )
         rows.append(row)
     print(format_table(rows, PRUNING_COLUMNS), end="")
+    print("GFLOPs: convolutions and linear layers of one picture, 1 multiply-add is 2 FLOPs.")
     if "truth_psnr_db" not in figures:
         psnr = "equal" if figures["psnr_db"] is None else f"{figures['psnr_db']} dB"
         count = figures["compared_pairs"]

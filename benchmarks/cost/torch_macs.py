@@ -6,32 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..host import need
-from .flops import MacReport, count_macs
+from .flops import MacReport
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ...optimize.networks import Network
 
-__all__ = ["count_model_macs", "count_network_macs", "count_torch_macs"]
-
-
-def count_model_macs(path: Path, network: str | None = None, size: tuple[int, int] | None = None) -> MacReport:
-    """Count what any model takes for one picture: ONNX and IR as a graph, weights and checkpoints in their network.
-
-    `network` names the architecture of weights that do not say it; `size` is the height and width that weights and
-    graphs of any size are counted for, by default the network's own, and 256x192.
-    """
-    from ...optimize.artifacts import detect_kind
-    from ...optimize.weights import load_network
-
-    if detect_kind(path) in ("onnx", "openvino"):
-        return count_macs(path, size)
-    return count_network_macs(load_network(path, network), size)
+__all__ = ["count_network_macs", "count_torch_macs"]
 
 
 def count_network_macs(network: Network, size: tuple[int, int] | None = None) -> MacReport:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...optimize.errors import InputError
 from ..cost.flops import describe_uncounted
-from ..cost.size import count_parameters, measure_size
-from ..cost.torch_macs import count_model_macs
+from ..cost.model_cost import count_model
+from ..cost.size import measure_size
 from ..engines.engine import Engine, feed_pair, open_engine
 from ..engines.lots import plan_lots
 from ..engines.sets import Key, find_size, open_engines
@@ -18,7 +18,6 @@ from ..host import describe_host
 from ..quality.comparison import UNCHANGED, ShownPair, compare_models, show_pairs
 from ..quality.pictures import Quality
 from ..timing.latency import Latency, count_rounds, measure_latency
-from .tables import Format, format_table
 
 if TYPE_CHECKING:
     from ...optimize.data.pairs import Pair
@@ -28,7 +27,6 @@ __all__ = [
     "QUALITY_COLUMNS",
     "TRUTH_COLUMNS",
     "Report",
-    "format_report",
     "measure_models",
     "show_quality",
     "show_truth",
@@ -160,13 +158,9 @@ def _measure_files(
     figures: dict[str, dict[str, Any]] = {}
     notices = []
     for name, path in models.items():
-        counted = count_model_macs(path, network, size)
-        figures[name] = {
-            "size": measure_size(path),
-            "parameters": count_parameters(path, network),
-            "macs": counted.macs,
-        }
-        if left := describe_uncounted(counted.uncounted):
+        counts = count_model(path, network=network, size=size)
+        figures[name] = {"size": measure_size(path), "parameters": counts.parameters, "macs": counts.macs.macs}
+        if left := describe_uncounted(counts.macs.uncounted):
             notices.append(f"{name}: MACs leave out {left}")
     return figures, notices
 
@@ -208,13 +202,3 @@ def _find_slower(latency: Mapping[Key, Latency]) -> list[str]:
             ratio = timing.median_ms / before.median_ms
             notices.append(f"{name} is {ratio:.2f} times slower than {first[0]} on {runtime} on this machine")
     return notices
-
-
-def format_report(report: Report, fmt: Format = "md") -> str:
-    """Return the report as text: a table, and in Markdown what was noticed and how it was measured."""
-    table = format_table(report.rows, report.columns, fmt)
-    if fmt != "md":
-        return table
-    notices = "".join(f"- **{notice}**\n" for notice in report.notices)
-    conditions = ", ".join(f"{key} {value}" for key, value in report.conditions.items())
-    return f"{notices}{chr(10) if notices else ''}{table}\nMeasured: {conditions}. PSNR and SSIM: median over pairs.\n"

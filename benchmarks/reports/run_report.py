@@ -15,7 +15,8 @@ from ..page.document import format_page
 from ..page.models_page import make_models_page, profile_models
 from ..quality.comparison import ShownPair
 from ..quality.sheets import make_difference_sheet
-from .report import Report, format_report, measure_models
+from .rendering import render_report
+from .report import Report, measure_models
 from .tables import to_json_value
 
 __all__ = ["list_last_run", "write_run_report"]
@@ -51,7 +52,7 @@ def write_run_report(
     models, pairs, network = _list_run(folder)
     report = measure_models(models, folder=pairs, count=count, threads=threads, network=network)
     steps = [f"- {name}: {notice}" for name, path in models.items() for notice in _list_notices(path)]
-    text = format_report(report, "md") + ("\nFrom the steps:\n\n" + "\n".join(steps) + "\n" if steps else "")
+    text = render_report(report) + ("\nFrom the steps:\n\n" + "\n".join(steps) + "\n" if steps else "")
     profiles = profile_models(report, models)
     data = json.dumps(_to_data(report, models, profiles), indent=2, allow_nan=False) + "\n"
     page = make_models_page(report, models, title=Path(read_run(folder).recipe).stem, profiles=profiles)

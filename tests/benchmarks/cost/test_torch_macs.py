@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtopt.benchmarks.cost.flops import count_macs
-from vtopt.benchmarks.cost.torch_macs import FREE, RULES, count_model_macs, count_torch_macs
+from vtopt.benchmarks.cost.model_cost import count_model
+from vtopt.benchmarks.cost.torch_macs import FREE, RULES, count_torch_macs
 from vtopt.optimize.artifacts import Size
 from vtopt.optimize.export import export_onnx
 from vtopt.optimize.networks import NETWORKS, build_network
@@ -96,14 +97,14 @@ def test_weights_and_an_export_of_several_pictures_count_one(small_checkpoint: P
 
     network = load_network(small_checkpoint)
     model = trace_dynamo(network, make_example(network, Size(64, 48), 3, 0), 18)
-    assert count_macs(model).macs == count_model_macs(small_checkpoint, size=(64, 48)).macs
+    assert count_macs(model).macs == count_model(small_checkpoint, size=(64, 48)).macs.macs
 
 
 def test_weights_count_as_their_export_does(small_checkpoint: Path, tmp_path: Path) -> None:
     size = Size(64, 48)
     exported = export_onnx(small_checkpoint, tmp_path / "x.onnx", size=size, exporter="torchscript", pair_count=1)
-    counted = count_model_macs(small_checkpoint, size=size)
-    assert counted.macs == count_model_macs(exported).macs > 0
+    counted = count_model(small_checkpoint, size=size).macs
+    assert counted.macs == count_model(exported).macs.macs > 0
     assert counted.flops == 2 * counted.macs
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,6 @@ from vtopt.benchmarks.reports.report import (
     TRUTH_COLUMNS,
     UNCHANGED,
     Report,
-    format_report,
     measure_models,
 )
 from vtopt.benchmarks.timing.latency import Latency
@@ -260,36 +255,6 @@ def test_measure_models_refuses_no_models() -> None:
 def test_measure_models_refuses_no_pairs(models: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="there are no pairs to compare"):
         measure_models(models, [], **QUICK)
-
-
-def _make_report(notices: tuple[str, ...] = ()) -> Report:
-    rows = ({"model": UNCHANGED, "truth PSNR dB": 20.0}, {"model": "fp32", "median ms": 1 / 3, "PSNR dB": None})
-    columns = ("model", "median ms", "PSNR dB", "truth PSNR dB")
-    return Report(rows, columns, {"pairs": 2, "cpu": "Some CPU"}, notices, {})
-
-
-def test_format_report_puts_notices_first_and_conditions_last() -> None:
-    text = format_report(_make_report(("int8 is slower", "MACs leave out If (1)")))
-    assert text.startswith("- **int8 is slower**\n- **MACs leave out If (1)**\n\n| model ")
-    assert text.endswith("\n\nMeasured: pairs 2, cpu Some CPU. PSNR and SSIM: median over pairs.\n")
-
-
-def test_format_report_without_notices_begins_with_the_table() -> None:
-    lines = format_report(_make_report()).splitlines()
-    assert lines[0].startswith("| model ")
-    assert re.fullmatch(r"\| \(person unchanged\) \| +- \| - +\| +20\.00 \|", lines[2])
-
-
-def test_format_report_for_programs_is_the_table_alone_and_unrounded() -> None:
-    report = _make_report(("int8 is slower",))
-    assert list(csv.reader(io.StringIO(format_report(report, "csv")))) == [
-        list(report.columns),
-        [UNCHANGED, "", "", "20.0"],
-        ["fp32", repr(1 / 3), "", ""],
-    ]
-    assert json.loads(format_report(report, "json"))[1] == {
-        "model": "fp32", "median ms": 1 / 3, "PSNR dB": None, "truth PSNR dB": None
-    }  # fmt: skip
 
 
 def _pair_with_first(keys: list[Any]) -> list[Any]:

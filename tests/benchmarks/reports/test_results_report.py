@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from bench_results import SETTINGS, make_distance, make_entry, make_quality, make_results
 
+from vtopt.benchmarks.quality.comparison import UNCHANGED
 from vtopt.benchmarks.quality.pictures import FlowShift
 from vtopt.benchmarks.reports.paper_tables import FINAL_COLUMNS, PRUNING_COLUMNS, QUANTISATION_COLUMNS, make_table
-from vtopt.benchmarks.reports.report import UNCHANGED, format_report
+from vtopt.benchmarks.reports.rendering import render_report
 from vtopt.benchmarks.reports.results_report import make_results_report
 from vtopt.benchmarks.run.results import Comparison
 from vtopt.optimize.errors import InputError
@@ -85,7 +86,7 @@ def test_a_quiet_machine_is_not_noticed() -> None:
 
 
 def test_how_it_was_measured_stands_below() -> None:
-    text = format_report(make_results_report(make_results(TIMES)))
+    text = render_report(make_results_report(make_results(TIMES)))
     assert "runs at least 6 and 0 s in 3 processes, in turns" in text
     assert f"batch {SETTINGS.batches[0]}" in text
     assert "load 0.5 to 0.5, cpu Some CPU" in text
