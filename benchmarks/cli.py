@@ -6,7 +6,8 @@ import typer
 
 from .fid.command import fid_command
 from .peers.command import peers_command
-from .run_commands import compare_command, report_command, run_command
+from .reports.command import report_command
+from .run.command import compare_command, run_command
 from .studies.commands import correlation_command, forms_command, int8_command, rewrites_command
 
 __all__ = ["bench"]

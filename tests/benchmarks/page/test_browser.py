@@ -13,8 +13,8 @@ import pytest
 from bench_pages import make_view
 from bench_results import make_results
 
+from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.run.results import Measured, Shown, write_results
-from vtopt.benchmarks.run_commands import report_command
 from vtopt.optimize.runner import run_recipe
 
 webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is absent: pip install -e '.[dev]'")

@@ -9,8 +9,8 @@ import onnx.parser
 import pytest
 
 from vtopt.benchmarks.page.models_page import make_models_page, profile_models
+from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.reports.report import measure_models
-from vtopt.benchmarks.run_commands import report_command
 from vtopt.optimize.artifacts import hash_artifact
 from vtopt.optimize.provenance import add_record, set_onnx_metadata
 

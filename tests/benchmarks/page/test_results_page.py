@@ -13,9 +13,9 @@ from bench_results import make_entry, make_quality, make_results
 
 from vtopt.benchmarks.page.content import Page
 from vtopt.benchmarks.page.results_page import make_results_page
+from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.run.entry_figures import make_figures
 from vtopt.benchmarks.run.results import Comparison, Measured, Results, Shown, write_results
-from vtopt.benchmarks.run_commands import report_command
 from vtopt.optimize.errors import InputError, OutputError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
