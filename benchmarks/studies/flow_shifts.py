@@ -5,16 +5,17 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...optimize.errors import VtoptError
 from ..engines.engine import Engine, feed_pair, open_engine
+from ..quality.flow_shift import match_forms
 
 if TYPE_CHECKING:
     from ...optimize.data.pairs import Pair
-    from ...optimize.flow import Flow, FlowPair
+    from ...optimize.flow import Flow
     from ..engines.runtimes import Arrays
 
 __all__ = ["FLOW_PAIRS", "FlowReference", "measure_flow", "read_flow_reference"]
@@ -46,7 +47,7 @@ def measure_flow(
     engine, flows = _open_flows(path, runtime, threads)
     if engine is None or reference is None:
         return None
-    matched = _match_flows(reference.flows, flows)
+    matched = match_forms(reference.flows, flows)
     if not matched:
         return None
     try:
@@ -82,15 +83,3 @@ def _run_flows(engine: Engine, flows: Sequence[Flow], pairs: Sequence[Pair]) -> 
     wanted = {name for flow in flows for name in (*flow.places, flow.attention)}
     made = (engine.run(feed_pair(engine, pair)) for pair in pairs[:FLOW_PAIRS])
     return [{name: array for name, array in arrays.items() if name in wanted} for arrays in made]
-
-
-def _match_flows(expected: Sequence[Flow], made: Sequence[Flow]) -> Sequence[FlowPair]:
-    """Return the same warps of two models; Q/DQ around all of a warp hides its heads, but not its name."""
-    from ...optimize.flow import match_flows
-
-    matched = match_flows(expected, made)
-    if matched or [flow.name for flow in expected] != [flow.name for flow in made]:
-        return matched
-    return [
-        (old, replace(new, heads=old.heads, attention="")) for old, new in zip(expected, made, strict=True) if old.name
-    ]
