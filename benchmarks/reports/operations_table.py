@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...optimize.errors import InputError
 from ..host import HOST
-from ..run.results import Measured, Results
+from ..run.results import OperationTimes, Results
 from .report import Report
 
 __all__ = ["COLUMNS", "make_operations_table"]
@@ -36,7 +36,7 @@ def make_operations_table(results: Results) -> Report:
     return Report(tuple(rows), COLUMNS, conditions, ())
 
 
-def _list_rows(measured: Measured) -> list[dict[str, object]]:
+def _list_rows(measured: OperationTimes) -> list[dict[str, object]]:
     total = sum(measured.by_op.values())
     return [
         {

@@ -9,7 +9,7 @@ from typing import Any
 from ...optimize.errors import InputError
 from ..timing.intervals import Estimate, compare_estimates, estimate_median, find_real, find_smallest
 from .entry_figures import estimate_speed, take_rounds
-from .results import Key, Model, Results
+from .results import EntryKey, Model, Results
 
 __all__ = ["Change", "Changes", "compare_results"]
 
@@ -150,7 +150,7 @@ def _name_figures(results: Results, *, pictures: bool) -> Iterator[tuple[str, st
             yield f"truth of {found.model} on {found.runtime}", found.model
 
 
-def _name_entry(key: Key) -> str:
+def _name_entry(key: EntryKey) -> str:
     model, runtime, threads, batch = key
     return f"{model} on {runtime}, threads {threads}, batch {batch}"
 

@@ -19,12 +19,12 @@ from ..timing.processes import Job, save_feeds
 from ..timing.sampling import Failure, Plan, Sample, measure_block, require_cpus
 from .opening import describe_model, open_lots, open_models, run_once
 from .quality import Judged, judge_pictures
-from .results import FORMAT, Entry, Measured, Results, Settings, read_results, write_results
+from .results import FORMAT, Entry, OperationTimes, Results, Settings, read_results, write_results
 
 __all__ = ["measure_run"]
 
 OP_RUNS = 3
-NOISE = "pictures are not compared: the models ran on noise, as their inputs are unknown"
+RAN_ON_NOISE = "pictures are not compared: the models ran on noise, as their inputs are unknown"
 
 Feeds = Mapping[tuple[str, str, int], Path]
 """Model, runtime and batch -> the file of its inputs."""
@@ -103,7 +103,7 @@ def _prepare(
     opened = run_once(opened, largest)
     keys = [*opened.engines]
     lots, open_each = open_lots(opened.engines, largest, models, settings)
-    judged = Judged(notices=(NOISE,))
+    judged = Judged(notices=(RAN_ON_NOISE,))
     if pictured:
         judged = judge_pictures(open_each, models, pairs, settings, output)
     sound = {name for name, _ in keys}
@@ -145,7 +145,9 @@ def _note_lots(lots: Sequence[Sequence[Key]]) -> list[str]:
     return [f"memory does not hold all models: they ran in {len(lots)} lots, each beside {' on '.join(lots[0][0])}"]
 
 
-def _profile(models: Mapping[str, Path], keys: Sequence[Key], feeds: Feeds, settings: Settings) -> tuple[Measured, ...]:
+def _profile(
+    models: Mapping[str, Path], keys: Sequence[Key], feeds: Feeds, settings: Settings
+) -> tuple[OperationTimes, ...]:
     """Return where the time goes in each graph, with the first count of threads."""
     import numpy as np
 
@@ -156,7 +158,7 @@ def _profile(models: Mapping[str, Path], keys: Sequence[Key], feeds: Feeds, sett
         with np.load(feeds[name, runtime, settings.batches[0]]) as archive:
             fed = dict(archive)
         times = measure_op_times(models[name], runtime=runtime, threads=threads, runs=OP_RUNS, warmup=1, feeds=fed)
-        measured.append(Measured(name, runtime, threads, times.by_op))
+        measured.append(OperationTimes(name, runtime, threads, times.by_op))
     return tuple(measured)
 
 

@@ -21,9 +21,9 @@ from ..timing.sampling import Sample
 __all__ = [
     "Comparison",
     "Entry",
-    "Key",
-    "Measured",
+    "EntryKey",
     "Model",
+    "OperationTimes",
     "Results",
     "Settings",
     "Shown",
@@ -35,7 +35,7 @@ __all__ = [
 Format = Literal["vtopt bench 2"]
 FORMAT: Format = get_args(Format)[0]
 
-Key = tuple[str, str, int, int]
+EntryKey = tuple[str, str, int, int]
 """Model, runtime, threads and batch."""
 
 
@@ -101,7 +101,7 @@ class Entry:
     """Why it has no samples, or no more of them."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> EntryKey:
         return self.model, self.runtime, self.threads, self.batch
 
 
@@ -134,7 +134,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Measured:
+class OperationTimes:
     """Milliseconds per run by operation type, from the runtime's own profiler."""
 
     model: str
@@ -159,7 +159,7 @@ class Results:
     unchanged: Quality | None = None
     """How far the persons as they are, with nothing put on, are from the truth."""
     shown: tuple[Shown, ...] = ()
-    op_times: tuple[Measured, ...] = ()
+    op_times: tuple[OperationTimes, ...] = ()
     notices: tuple[str, ...] = ()
 
     def find_model(self, name: str) -> Model:

@@ -14,7 +14,7 @@ from bench_pages import make_view
 from bench_results import make_results
 
 from vtopt.benchmarks.reports.command import report_command
-from vtopt.benchmarks.run.results import Measured, Shown, write_results
+from vtopt.benchmarks.run.results import OperationTimes, Shown, write_results
 from vtopt.optimize.runner import run_recipe
 
 webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is absent: pip install -e '.[dev]'")
@@ -56,7 +56,7 @@ def results_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = make_results(
         {"fp32": 20.0, NASTY: 10.0},
         shown=tuple(shown),
-        op_times=(Measured("fp32", "onnxruntime", 1, {"Conv": 12.0, "GridSample": 2 / 3}),),
+        op_times=(OperationTimes("fp32", "onnxruntime", 1, {"Conv": 12.0, "GridSample": 2 / 3}),),
     )
     report_command([write_results(results, folder / "results.json")], format="html", output=folder / "report.html")
     report_command([folder / "results.json"], format="json", output=folder / "report.json")

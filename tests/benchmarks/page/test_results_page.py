@@ -15,7 +15,7 @@ from vtopt.benchmarks.page.content import Page
 from vtopt.benchmarks.page.results_page import make_results_page
 from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.run.entry_figures import make_figures
-from vtopt.benchmarks.run.results import Comparison, Measured, Results, Shown, write_results
+from vtopt.benchmarks.run.results import Comparison, OperationTimes, Results, Shown, write_results
 from vtopt.optimize.errors import InputError, OutputError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
@@ -116,7 +116,7 @@ def test_broken_pictures_are_a_page_too(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    times = (Measured("int8", "onnxruntime", 1, {"Conv": 2.0}),)
+    times = (OperationTimes("int8", "onnxruntime", 1, {"Conv": 2.0}),)
     path = write_results(make_results(TIMES, op_times=times), tmp_path / "results.json")
     report_command([path], format="html")
     printed = capsys.readouterr().out

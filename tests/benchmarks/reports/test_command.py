@@ -14,12 +14,12 @@ from bench_results import make_results
 from typer.testing import CliRunner
 
 from vtopt.benchmarks.engines import sets
-from vtopt.benchmarks.run.results import Measured, write_results
+from vtopt.benchmarks.run.results import OperationTimes, write_results
 from vtopt.optimize.cli import app, main
 from vtopt.optimize.errors import BudgetError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
-OPERATIONS = (Measured("fp32", "onnxruntime", 1, {"Add": 1.0, "Conv": 3.0}),)
+OPERATIONS = (OperationTimes("fp32", "onnxruntime", 1, {"Add": 1.0, "Conv": 3.0}),)
 COUNTS = "case,runtime,threads,n,made,before (s),after (s),FPS,acceleration\n256x8x6,openvino,1,10,10,4.0,2.0,5.0,2.0\n"
 
 

@@ -6,13 +6,13 @@ import pytest
 from bench_results import make_results
 
 from vtopt.benchmarks.reports.operations_table import COLUMNS, make_operations_table
-from vtopt.benchmarks.run.results import Measured
+from vtopt.benchmarks.run.results import OperationTimes
 from vtopt.optimize.errors import InputError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
 OPERATIONS = (
-    Measured("fp32", "onnxruntime", 2, {"Add": 1.0, "Conv": 6.0, "GridSample": 1.0}),
-    Measured("fp32", "openvino", 2, {"Convolution": 3.0, "Interpolate": 1.0}),
+    OperationTimes("fp32", "onnxruntime", 2, {"Add": 1.0, "Conv": 6.0, "GridSample": 1.0}),
+    OperationTimes("fp32", "openvino", 2, {"Convolution": 3.0, "Interpolate": 1.0}),
 )
 
 
@@ -30,7 +30,9 @@ def test_operations_come_the_largest_first_with_their_share() -> None:
 
 
 def test_operations_without_time_have_no_share() -> None:
-    report = make_operations_table(make_results(TIMES, op_times=(Measured("fp32", "onnxruntime", 1, {"Add": 0.0}),)))
+    report = make_operations_table(
+        make_results(TIMES, op_times=(OperationTimes("fp32", "onnxruntime", 1, {"Add": 0.0}),))
+    )
     assert [row["share"] for row in report.rows] == [None]
 
 
