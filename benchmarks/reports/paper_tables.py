@@ -81,7 +81,7 @@ def _make_pruning(report: Report) -> Report:
                 "FID": fid,
                 "FID loss": None if fid is None or before is None else fid - before,
                 "median ms": row["median ms"],
-                "of the first": row["median ms"] / there.rows[0]["median ms"],
+                "of the first": _divide_times(row, there.rows[0]),
             }
         )
     has_parts = any(_is_part(row["model"]) for row in there.rows)
@@ -90,6 +90,13 @@ def _make_pruning(report: Report) -> Report:
     if has_parts:
         columns.insert(columns.index("SIZE(MB)") + 1, "Total SIZE(MB)")
     return replace(there, rows=tuple(rows), columns=tuple(columns))
+
+
+def _divide_times(row: Row, first: Row) -> float:
+    """Return the latency as a part of the first's: by their speeds where both have one, else by their medians."""
+    if row.get("speed x") and first.get("speed x"):
+        return first["speed x"] / row["speed x"]
+    return row["median ms"] / first["median ms"]
 
 
 def _find_first(model: str, rows: Sequence[Row]) -> Row | None:

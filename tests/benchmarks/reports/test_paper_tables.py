@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vtopt.benchmarks.quality.comparison import UNCHANGED
 from vtopt.benchmarks.reports.paper_tables import PRUNING_COLUMNS, make_pruning_row, make_table
-from vtopt.benchmarks.reports.report import UNCHANGED, Report
+from vtopt.benchmarks.reports.report import Report
 from vtopt.optimize.errors import InputError
 
 
@@ -83,3 +84,10 @@ def test_the_table_of_ratios_is_a_recipe_that_loads() -> None:
     assert ratios == ["0.2", "0.3", "0.4", "0.5"]
     assert recipe.report[:2] == ("original", "original-int8")
     assert {f"{form}-{ratio}" for form in ("pruned", "recovered", "int8") for ratio in ratios} < set(recipe.report)
+
+
+def test_a_latency_is_compared_by_the_speeds_where_there_are_some() -> None:
+    """A speed of bench run is of the fastest rounds, which are no ratio of the medians."""
+    rows = [_make_row("a", **{"speed x": 1.0}), _make_row("b", **{"speed x": 1.6, "median ms": 20.0}), _make_row("c")]
+    table = make_table(_make_report(*rows), "pruning")
+    assert [row["of the first"] for row in table.rows] == [1.0, 1 / 1.6, 1.0]
