@@ -9,16 +9,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from ..engines.sets import Key
+from ..quality.sheets import GAIN, amplify_difference, read_picture
 from .content import View
-from .figures import show_db
 from .markup import Markup, join, tag
+from .number_text import show_db
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["GAIN", "encode_picture", "show_views"]
-
-GAIN = 8
+__all__ = ["encode_picture", "show_views"]
 
 
 def encode_picture(picture: Image.Image) -> str:
@@ -26,15 +25,6 @@ def encode_picture(picture: Image.Image) -> str:
     stream = io.BytesIO()
     picture.save(stream, "png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-
-
-def amplify_difference(view: View) -> Image.Image:
-    """Return `GAIN` times the absolute difference of the two pictures as they are shown, in 8 bits."""
-    from PIL import ImageChops
-
-    return ImageChops.difference(view.picture, view.reference).point(
-        [min(255, GAIN * value) for value in range(256)] * 3
-    )
 
 
 def show_views(views: Sequence[View], reference: Key) -> Markup:
@@ -56,9 +46,8 @@ def _show_view(view: View, reference: str) -> Markup:
     about = f"{view.role} pair {view.pair}"
     before = tag("img", src=encode_picture(view.reference), alt=f"{reference}, {about}", **size)
     after = tag("img", src=encode_picture(view.picture), alt=f"{view.model}, {about}", **size, class_="after")
-    difference = tag(
-        "img", src=encode_picture(amplify_difference(view)), alt=f"{GAIN} times the difference, {about}", **size
-    )
+    amplified = amplify_difference(read_picture(view.picture), read_picture(view.reference))
+    difference = tag("img", src=encode_picture(amplified), alt=f"{GAIN} times the difference, {about}", **size)
     slider = tag(
         "input", type="range", min=0, max=100, value=50, step=1,
         aria_label=f"How much of {reference} is shown, left of {view.model}: {about}",

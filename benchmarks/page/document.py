@@ -12,8 +12,8 @@ from typing import Any
 
 from .comparison import show_views
 from .content import Page, Point
-from .figures import show_db, show_mib, show_ms
 from .markup import Markup, join, tag
+from .number_text import show_db, show_mib, show_ms
 from .operations import show_operations
 from .origin import show_artifacts
 from .recommend import Recommendation, recommend
@@ -94,7 +94,8 @@ def _show_scatter(page: Page, found: Recommendation | None) -> tuple[Markup, ...
         bars if any(point.interval for point in shown) else None,
         tag("br"),
         tag("b", "Pareto front"),
-        f", dashed: {names}.",
+        f" of latency, quality and size, ringed: {names}. Each of the others is matched or beaten in all three by one "
+        "of these. Dashed is the front of latency and quality alone.",
     )
     charts = (draw_scatter(page.points, chosen, narrow=narrow) for narrow in (False, True))
     key = tag("ol", *(tag("li", _name_point(point)) for point in list_shown(page.points)), class_="key")
@@ -102,7 +103,7 @@ def _show_scatter(page: Page, found: Recommendation | None) -> tuple[Markup, ...
 
 
 def _name_point(point: Point) -> Markup:
-    figures = join((show_ms(point.median_ms), show_db(point.worst_db or 0.0), show_mib(point.size_mib)), ", ")
+    figures = join((show_ms(point.median_ms), show_db(point.closeness), show_mib(point.size_mib)), ", ")
     return tag("span", tag("b", point.model), f" on {point.runtime}, ", figures)
 
 

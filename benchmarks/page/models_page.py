@@ -11,16 +11,15 @@ from ...optimize.provenance import Record, read_history
 from ..cost.op_times import measure_op_times
 from ..quality.sheets import make_picture
 from ..reports.report import Report
-from .content import Artifact, Page, Profile, View, choose_views, make_points
-from .recommend import NOISE
+from .content import SAME_SPEED_RATIO, Artifact, Page, Profile, View, choose_views, make_points
 
 __all__ = ["make_models_page", "profile_models"]
 
 RUNS = 3
 NOISE_TOLD = (
-    f"Models ran in turns in one process, so there are no intervals: medians within {NOISE - 1:.0%} of each other are "
-    "not told apart, and on a busy machine farther ones are not either. vtopt bench run measures in fresh processes, "
-    "with intervals."
+    "Models ran in turns in one process, and speed is the ratio of their medians, without intervals: speeds within "
+    f"{SAME_SPEED_RATIO - 1:.0%} of each other are not told apart, and on a busy machine farther ones are not either. "
+    "vtopt bench run measures in fresh processes, with intervals."
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .content import Profile
-from .figures import keep_value, show_ms
 from .markup import Markup, join, tag
+from .number_text import keep_value, show_ms
 
 __all__ = ["TOP", "show_operations", "take_top"]
 

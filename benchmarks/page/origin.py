@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .content import Artifact
-from .figures import keep_value, show_bytes
 from .markup import Markup, join, tag
+from .number_text import keep_value, show_bytes
 
 __all__ = ["show_artifacts"]
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..engines.sets import Key
-from .content import Point
+from .content import SAME_SPEED_RATIO, Point
 
-__all__ = ["CLOSE_DB", "NOISE", "RULE", "Recommendation", "recommend"]
+__all__ = ["CLOSE_DB", "RULE", "Recommendation", "recommend"]
 
 CLOSE_DB = 35.0
-NOISE = 1.03
-"""Without intervals, medians that differ by less are not told apart."""
 
 RULE = (
-    f"Of the models whose worst pair is at least {CLOSE_DB:g} dB from the reference, or of the closest one where none "
-    "is, and of the reference itself: the fastest, each on its best runtime. Of those that are not told from it in "
-    f"speed (their intervals overlap; without intervals, medians within {NOISE - 1:.0%}), the smallest."
+    f"Of the models whose worst pair is at least {CLOSE_DB:g} dB from the reference, and of the reference itself: the "
+    "fastest, each on its best runtime. Of those that are not told from it in speed (the intervals of their speeds "
+    f"overlap; without intervals, speeds within {SAME_SPEED_RATIO - 1:.0%}), the smallest. Where no model is that "
+    "close, the reference."
 )
 
 
@@ -28,38 +28,38 @@ class Recommendation:
     chosen: Point
     as_fast: tuple[Point, ...]
     """Others that were not told from the fastest, and are not smaller."""
-    is_close: bool
-    """False where no model but the reference keeps its worst pair at `CLOSE_DB`."""
+    closest: Point | None
+    """Of the other models the one whose worst pair is closest to the reference; None where all are broken."""
+
+    @property
+    def is_close(self) -> bool:
+        """Whether any model but the reference keeps its worst pair at `CLOSE_DB`."""
+        return self.closest is not None and self.closest.closeness >= CLOSE_DB
 
 
 def recommend(points: Sequence[Point], reference: Key) -> Recommendation | None:
-    """Return what `RULE` chooses; None where no pictures were compared."""
-    judged = [point for point in points if point.worst_db is not None]
-    others = [point for point in judged if point.model != reference[0]]
-    if not others:
+    """Return what `RULE` chooses; None where no pictures were compared, or nothing that was timed is close."""
+    others = [point for point in points if point.model != reference[0] and point.worst_db is not None]
+    best = _pick_best_runtimes([point for point in points if point.closeness >= CLOSE_DB])
+    if not others or not best:
         return None
-    close = [point for point in others if _worst(point) >= CLOSE_DB]
-    allowed = [point for point in judged if point.model == reference[0] and _worst(point) >= CLOSE_DB]
-    best = _pick_best_runtimes([*allowed, *(close or [max(others, key=_worst)])])
-    fastest = min(best, key=lambda point: point.median_ms)
+    fastest = max(best, key=lambda point: point.speed)
     alike = [point for point in best if _is_as_fast(point, fastest)]
-    chosen = min(alike, key=lambda point: (point.size_mib, point.median_ms))
-    return Recommendation(chosen, tuple(point for point in alike if point is not chosen), bool(close))
-
-
-def _worst(point: Point) -> float:
-    return point.worst_db if point.worst_db is not None else float("-inf")
+    chosen = min(alike, key=lambda point: (point.size_mib, -point.speed))
+    whole = [point for point in others if point.closeness > -math.inf]
+    closest = max(whole, key=lambda point: point.closeness, default=None)
+    return Recommendation(chosen, tuple(point for point in alike if point is not chosen), closest)
 
 
 def _pick_best_runtimes(points: Sequence[Point]) -> list[Point]:
     best: dict[str, Point] = {}
     for point in points:
-        if point.model not in best or point.median_ms < best[point.model].median_ms:
+        if point.model not in best or point.speed > best[point.model].speed:
             best[point.model] = point
     return list(best.values())
 
 
 def _is_as_fast(point: Point, fastest: Point) -> bool:
-    if point.interval and fastest.interval:
-        return point.interval[0] <= fastest.interval[1]
-    return point.median_ms <= fastest.median_ms * NOISE
+    if point.speed_interval and fastest.speed_interval:
+        return point.speed_interval[1] >= fastest.speed_interval[0]
+    return point.speed * SAME_SPEED_RATIO >= fastest.speed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..engines.sets import Key
 from ..reports.results_report import make_results_report
 from ..run.entry_figures import make_figures
-from ..run.results import Model, Results, Shown
-from .content import Artifact, Interval, Page, Profile, View, choose_views, make_points
+from ..run.results import EntryKey, Model, Results, Shown, pick_baseline
+from .content import Artifact, Page, Profile, View, choose_views, make_points
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,8 +19,9 @@ __all__ = ["make_results_page"]
 
 NOISE_TOLD = (
     "A process is one observation, and intervals are Student's t over the processes: 95 % of a median's hold it, and "
-    "that of a ratio holds what 95 % of other such runs find. Where those of two medians overlap, or that of a ratio "
-    "holds 1, models are not told apart."
+    "that of a speed holds what 95 % of other such runs find. Speed is the ratio of the fastest rounds of each "
+    "process, which other work on the machine disturbs least, and so is not that of the medians. By it alone models "
+    "are told apart: from the baseline where its interval does not hold 1, from each other where theirs do not overlap."
 )
 
 
@@ -34,13 +34,14 @@ def make_results_page(results: Results, path: Path, baseline: str | None = None)
     report = make_results_report(results, baseline)
     timed = [(row["model"], row["runtime"]) for row in report.rows if row.get("median ms") is not None]
     reference = _find_reference(results)
+    compared = timed[0] if timed else reference
     views, missing = _read_views(results, path.parent)
     return Page(
         title=path.stem,
         table=report,
-        points=make_points(report, reference, _measure_intervals(results)),
+        points=make_points(report, reference, _make_all_figures(results, compared[0])),
         reference=reference,
-        baseline=timed[0] if timed else reference,
+        baseline=compared,
         profiles=tuple(Profile(each.model, each.runtime, each.threads, each.by_op) for each in results.op_times),
         views=choose_views(views, reference),
         artifacts=tuple(map(_describe, results.models)),
@@ -56,17 +57,10 @@ def _find_reference(results: Results) -> Key:
     return results.entries[0].key[:2] if results.entries else (results.models[0].name, "")
 
 
-def _measure_intervals(results: Results) -> dict[Key, Interval]:
-    """Return the interval of each model's median with the first count of threads and the first batch."""
-    settings, found = results.settings, {}
-    for entry in results.entries:
-        if (entry.threads, entry.batch) != (settings.threads[0], settings.batches[0]) or not entry.samples:
-            continue
-        figures = make_figures(entry, None)
-        interval = figures["median_low_ms"], figures["median_high_ms"]
-        if interval[0] > 0 and math.isfinite(interval[1]):
-            found[entry.model, entry.runtime] = interval
-    return found
+def _make_all_figures(results: Results, baseline: str) -> dict[EntryKey, Mapping[str, Any]]:
+    """Return the figures of every entry that was timed, speed as a ratio to the baseline with its threads and batch."""
+    timed = [entry for entry in results.entries if entry.samples]
+    return {entry.key: make_figures(entry, pick_baseline(timed, entry, baseline), timed) for entry in timed}
 
 
 def _read_views(results: Results, folder: Path) -> tuple[list[View], list[str]]:

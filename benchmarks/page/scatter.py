@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..engines.sets import Key
-from .content import SAME_DB, Point
-from .figures import write_db, write_mib, write_ms
+from .content import INVISIBLE_DB, Point
 from .labels import Box, Spot, place_labels
 from .markup import Markup, join, tag
+from .number_text import write_db, write_mib, write_ms
 from .recommend import CLOSE_DB
 from .scales import Scale, find_ticks, fit_scale
 
 __all__ = ["draw_scatter", "find_front", "list_shown"]
 
-BAND = f"equal, or {SAME_DB:g} dB and more"
+BAND = f"equal, or {INVISIBLE_DB:g} dB and more"
 
 LETTER = 7.4
+RING = 3.0
+"""What a ring is wider than its dot."""
 LINE = 17.0
 
 
@@ -45,20 +47,26 @@ def list_shown(points: Sequence[Point]) -> list[Point]:
     return sorted((point for point in points if point.worst_db is not None), key=lambda point: point.median_ms)
 
 
-def find_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in latency and quality, fastest first; above `SAME_DB` all are equal."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.median_ms, -_cap(point))):
-        if not front or _cap(point) > _cap(front[-1]):
-            front.append(point)
-    return front
+def find_front(points: Sequence[Point], *, with_size: bool = True) -> list[Point]:
+    """Return the points that no other beats in latency, quality and size (or the first two alone), fastest first.
+
+    From `INVISIBLE_DB` on pictures count as equal; broken ones have no place on the front.
+    """
+    whole = [point for point in points if math.isfinite(_cap(point))]
+    costs = {point.key: (point.median_ms, -_cap(point), *([point.size_mib] if with_size else ())) for point in whole}
+    front = [point for point in whole if not any(_beats(other, costs[point.key]) for other in costs.values())]
+    return sorted(front, key=lambda point: point.median_ms)
+
+
+def _beats(costs: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    return costs != others and all(one <= other for one, other in zip(costs, others, strict=True))
 
 
 def draw_scatter(points: Sequence[Point], chosen: Key | None, *, narrow: bool = False) -> Markup:
     """Draw latency to the right and the worst pair's PSNR upward; a dot's area is the size on disk.
 
-    The narrow chart has the points' numbers in place of their names, as `list_shown` counts them. Points without a
-    quality are left out.
+    Points of `find_front` are ringed; a line joins those of latency and quality alone. The narrow chart has
+    the points' numbers in place of their names, as `list_shown` counts them. Points without a quality are left out.
     """
     layout = NARROW if narrow else WIDE
     shown = list_shown(points)
@@ -71,14 +79,15 @@ def draw_scatter(points: Sequence[Point], chosen: Key | None, *, narrow: bool = 
     names = [str(number) if narrow else _name(point, several) for number, point in enumerate(shown, 1)]
     area = Box(layout.left, TOP, layout.width - layout.left - RIGHT, layout.height - TOP - BOTTOM)
     where = dict(zip((point.key for point in shown), spots, strict=True))
-    front = [where[point.key] for point in find_front(shown)]
-    taken = [Box(layout.left, TOP, LETTER * len(BAND), LINE), *_frame_front(front)]
+    steps = [where[point.key] for point in find_front(shown, with_size=False)]
+    ringed = {point.key for point in find_front(shown)}
+    taken = [Box(layout.left, TOP, LETTER * len(BAND), LINE), *_frame_steps(steps)]
     boxes = place_labels(spots, [(LETTER * len(name) + 4, LINE) for name in names], area, taken)
     drawn = sorted(zip(shown, spots, strict=True), key=lambda entry: (entry[0].key == chosen, -entry[1].radius))
     parts = [
         *_draw_axes(x, y, layout),
-        _draw_front(front),
-        *(_draw_point(point, spot, x, point.key == chosen) for point, spot in drawn),
+        _draw_steps(steps),
+        *(_draw_point(point, spot, x, point.key == chosen, point.key in ringed) for point, spot in drawn),
         *(
             tag("text", name, x=box.x + box.width / 2, y=box.y + 12.5, text_anchor="middle", class_="name")
             for name, box in zip(names, boxes, strict=True)
@@ -96,11 +105,7 @@ def draw_scatter(points: Sequence[Point], chosen: Key | None, *, narrow: bool = 
 
 
 def _cap(point: Point) -> float:
-    return min(_quality(point), SAME_DB)
-
-
-def _quality(point: Point) -> float:
-    return point.worst_db if point.worst_db is not None else -math.inf
+    return min(point.closeness, INVISIBLE_DB)
 
 
 def _name(point: Point, several: bool) -> str:
@@ -109,15 +114,15 @@ def _name(point: Point, several: bool) -> str:
 
 
 def _fit_quality(points: Sequence[Point], layout: _Layout) -> Scale:
-    lowest = min((_cap(point) for point in points if math.isfinite(_cap(point))), default=SAME_DB)
+    lowest = min((_cap(point) for point in points if math.isfinite(_cap(point))), default=INVISIBLE_DB)
     low = min(CLOSE_DB - 5, 5 * math.floor((lowest - 2) / 5))
-    return Scale(low, SAME_DB, layout.height - BOTTOM, TOP + layout.band, find_ticks(low, SAME_DB, 6))
+    return Scale(low, INVISIBLE_DB, layout.height - BOTTOM, TOP + layout.band, find_ticks(low, INVISIBLE_DB, 6))
 
 
 def _find_spot(point: Point, x: Scale, y: Scale, layout: _Layout, share: float) -> Spot:
     """Return where a point lies whose size is this share of the largest."""
     at, radius = x.place(point.median_ms), max(4.0, layout.largest * math.sqrt(share))
-    height = TOP + layout.band / 2 if _cap(point) == SAME_DB else y.place(_cap(point))
+    height = TOP + layout.band / 2 if _cap(point) == INVISIBLE_DB else y.place(_cap(point))
     low, high = map(x.place, point.interval or (point.median_ms, point.median_ms))
     return Spot(at, height, radius, min(low, at - radius), max(high, at + radius))
 
@@ -161,24 +166,28 @@ def _draw_axes(x: Scale, y: Scale, layout: _Layout) -> list[Markup]:
     ]
 
 
-def _draw_front(spots: Sequence[Spot]) -> Markup:
+def _draw_steps(spots: Sequence[Spot]) -> Markup | None:
+    """Draw the front of latency and quality; None where nothing is on it."""
+    if not spots:
+        return None
     steps = [f"M{spots[0].x:.1f} {spots[0].y:.1f}", *(f"H{spot.x:.1f}V{spot.y:.1f}" for spot in spots[1:])]
     return tag("path", d="".join(steps), class_="front")
 
 
-def _frame_front(spots: Sequence[Spot]) -> list[Box]:
+def _frame_steps(spots: Sequence[Spot]) -> list[Box]:
     """Return what the front's steps take, as thin boxes."""
     steps = [(Box(a.x, a.y - 3, b.x - a.x, 6), Box(b.x - 3, b.y, 6, a.y - b.y)) for a, b in pairwise(spots)]
     return [box for step in steps for box in step]
 
 
-def _draw_point(point: Point, spot: Spot, x: Scale, is_chosen: bool) -> Markup:
+def _draw_point(point: Point, spot: Spot, x: Scale, is_chosen: bool, is_ringed: bool) -> Markup:
     bars = None
     if point.interval:
         low, high = map(x.place, point.interval)
         ends = (tag("line", x1=at, x2=at, y1=spot.y - 4, y2=spot.y + 4) for at in (low, high))
         bars = tag("g", tag("line", x1=low, x2=high, y1=spot.y, y2=spot.y), *ends, class_="interval")
-    figures = write_ms(point.median_ms), write_db(_quality(point)), write_mib(point.size_mib)
+    figures = write_ms(point.median_ms), write_db(point.closeness), write_mib(point.size_mib)
     told = f"{point.model} on {point.runtime}: {', '.join(figures)}"
     dot = tag("circle", tag("title", told), cx=spot.x, cy=spot.y, r=spot.radius)
-    return tag("g", dot, bars, class_="point chosen" if is_chosen else "point")
+    ring = tag("circle", cx=spot.x, cy=spot.y, r=spot.radius + RING, class_="ring") if is_ringed else None
+    return tag("g", dot, ring, bars, class_="point chosen" if is_chosen else "point")

@@ -8,8 +8,8 @@ from typing import Any
 from ..engines.sets import Key
 from ..reports.report import Report
 from ..reports.tables import format_column
-from .figures import keep_value
 from .markup import Markup, tag
+from .number_text import keep_value
 
 __all__ = ["show_table"]
 

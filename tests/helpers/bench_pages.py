@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from vtopt.benchmarks.page.content import Artifact, Page, Point, Profile, View
+from vtopt.benchmarks.page.content import SAME_SPEED_RATIO, Artifact, Page, Point, Profile, View
 from vtopt.benchmarks.reports.report import COLUMNS, Report
 
 __all__ = ["REFERENCE", "make_page", "make_point", "make_view"]
@@ -23,10 +23,23 @@ def make_point(
     size_mib: float = 4.0,
     runtime: str = "onnxruntime",
     interval: tuple[float, float] | None = None,
+    speed_interval: tuple[float, float] | None = None,
 ) -> Point:
-    """Return a point whose median pair is 6 dB above its worst."""
-    median_db = None if worst_db is None else worst_db + 6
-    return Point(model, runtime, size_mib, median_ms, interval, 20.0 / median_ms, worst_db, median_db)
+    """Return a point whose median pair is 6 dB above its worst; its speed is to fp32 on onnxruntime of 20 ms."""
+    speed = 20.0 / median_ms
+    low, high = speed_interval or (speed / SAME_SPEED_RATIO, speed * SAME_SPEED_RATIO)
+    return Point(
+        model=model,
+        runtime=runtime,
+        size_mib=size_mib,
+        median_ms=median_ms,
+        interval=interval,
+        speed=speed,
+        speed_interval=speed_interval,
+        within_noise=None if (model, runtime) == REFERENCE else low <= 1 <= high,
+        worst_db=worst_db,
+        median_db=None if worst_db is None else worst_db + 6,
+    )
 
 
 def make_view(model: str = "int8", role: str = "worst", psnr: float = 38.0, runtime: str = "onnxruntime") -> View:

@@ -130,13 +130,21 @@ def test_the_summary_says_why() -> None:
 def test_the_summary_warns_where_no_model_is_close() -> None:
     points = (make_page().points[0], make_point("int8", 10.0, 28.0, 2.0))
     text = _strip(format_page(make_page(points=points)))
-    assert "No model keeps 35 dB on its worst pair, this one comes closest with 28.0 dB from fp32: look at" in text
+    assert "Keep fp32 on onnxruntime, 20 ms a run and 8.00 MiB. No other model keeps 35 dB on its worst pair: " in text
+    assert ": int8 on onnxruntime comes closest with 28.0 dB from fp32, which is not close enough." in text
+
+
+def test_the_summary_says_where_all_others_are_broken() -> None:
+    points = (make_page().points[0], make_point("int8", 10.0, -math.inf, 2.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert "Keep fp32 on onnxruntime, 20 ms a run and 8.00 MiB. No other model keeps 35 dB on its worst pair: " in text
+    assert ": their pictures are broken." in text
 
 
 def test_the_summary_keeps_the_reference_where_nothing_is_better() -> None:
     points = (make_page().points[0], make_point("int8", 30.0, 38.0, 2.0))
     text = _strip(format_page(make_page(points=points)))
-    assert "Keep fp32 on onnxruntime: of those close to it none is faster than its 20 ms and 8.00 MiB." in text
+    assert "Keep fp32 on onnxruntime, 20 ms a run and 8.00 MiB: of those close to it none is faster beyond" in text
 
 
 def test_the_summary_names_what_is_as_fast() -> None:
@@ -150,6 +158,27 @@ def test_the_summary_calls_no_noise_a_gain() -> None:
     text = _strip(format_page(make_page(points=points)))
     assert "Use int8: 19.9 ms a run, within the noise the same as 20 ms of fp32, and 4.00 MiB instead of" in text
     assert "times as fast" not in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ((1.9, 2.2), "2.00 times as fast as fp32 by the fastest rounds of each process"),
+        ((0.9, 2.2), "within the noise as fast as fp32 by the fastest rounds of each process"),
+    ],
+    ids=["faster", "noise"],
+)
+def test_the_summary_says_what_a_measured_speed_is_of(interval: tuple[float, float], said: str) -> None:
+    fp32 = make_point("fp32", 20.0, math.inf, 8.0, speed_interval=(1.0, 1.0))
+    points = (fp32, make_point("int8", 10.0, 38.0, 2.0, speed_interval=interval))
+    text = _strip(format_page(make_page(points=points)))
+    assert f"Use int8: {said}, its median 10 ms instead of 20 ms, and 2.00 MiB instead of 8.00 MiB" in text
+    assert f", {interval[0]:.2f} to {interval[1]:.2f}" in text
+
+
+def test_the_summary_compares_no_model_with_itself() -> None:
+    text = _strip(format_page(make_page(baseline=("int8", "onnxruntime"))))
+    assert "Use int8, 10 ms a run and 2.00 MiB." in text
 
 
 def test_models_with_equal_pictures_are_told_in_place_of_their_pairs() -> None:

@@ -12,10 +12,11 @@ from bench_pages import make_view
 from bench_results import make_entry, make_quality, make_results
 
 from vtopt.benchmarks.page.content import Page
+from vtopt.benchmarks.page.document import format_page
 from vtopt.benchmarks.page.results_page import make_results_page
 from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.run.entry_figures import make_figures
-from vtopt.benchmarks.run.results import Comparison, OperationTimes, Results, Shown, write_results
+from vtopt.benchmarks.run.results import Comparison, Entry, OperationTimes, Results, Shown, write_results
 from vtopt.optimize.errors import InputError, OutputError, UsageError
 
 TIMES = {"fp32": 20.0, "int8": 10.0}
@@ -47,8 +48,10 @@ def test_points_have_figures_and_intervals(tmp_path: Path) -> None:
     first, second = page.points
     assert (page.title, page.reference, page.baseline) == ("results", first.key, ("fp32", "onnxruntime"))
     assert (first.worst_db, second.worst_db, second.speed) == (math.inf, 38.0, pytest.approx(2.0))
-    figures = make_figures(results.entries[1], None)
+    figures = make_figures(results.entries[1], results.entries[0])
     assert second.interval == (figures["median_low_ms"], figures["median_high_ms"])
+    assert second.speed_interval == (figures["speed_low"], figures["speed_high"])
+    assert (first.speed_interval, first.within_noise, second.within_noise) == ((1.0, 1.0), None, False)
 
 
 def test_one_round_has_no_interval(tmp_path: Path) -> None:
@@ -64,6 +67,52 @@ def test_points_are_of_the_first_threads(tmp_path: Path) -> None:
     page = _make_page(tmp_path, make_results(TIMES, entries=entries))
     assert [(point.model, point.median_ms) for point in page.points] == [(name, pytest.approx(10.0)) for name in TIMES]
     assert len(page.table.rows) == 4
+
+
+def test_intervals_are_of_the_threads_that_were_timed_first(tmp_path: Path) -> None:
+    """The settings name 1 thread, with which nothing was timed."""
+    entries = tuple(make_entry(name, time, threads=2) for name, time in TIMES.items())
+    entries = (*(replace(entry, threads=1, samples=()) for entry in entries), *entries)
+    page = _make_page(tmp_path, make_results(TIMES, entries=entries))
+    assert [(point.model, point.within_noise) for point in page.points] == [("fp32", None), ("int8", False)]
+    for point, entry in zip(page.points, entries[2:], strict=True):
+        figures = make_figures(entry, None)
+        assert point.interval == (figures["median_low_ms"], figures["median_high_ms"])
+
+
+def _make_entry(name: str, *rounds_ms: float) -> Entry:
+    """Return an entry whose three processes each have these rounds of one run."""
+    entry = make_entry(name, 20.0)
+    rounds = tuple(((time, 0.0),) for time in rounds_ms)
+    return replace(entry, samples=tuple(replace(sample, rounds=rounds) for sample in entry.samples))
+
+
+def test_page_and_table_tell_noise_alike(tmp_path: Path) -> None:
+    """The fastest rounds differ by half, the medians do not."""
+    entries = _make_entry("fp32", 18.0, 20.0, 20.0), _make_entry("int8", 12.0, 20.0, 20.0)
+    page = _make_page(tmp_path, make_results(TIMES, entries=entries))
+    assert [point.within_noise for point in page.points] == [None, False]
+    assert page.points[1].speed == pytest.approx(1.5)
+    summary, _, rest = format_page(page).partition("How this was chosen")
+    assert "by the fastest rounds of each process, its median" in summary
+    assert "within the noise" not in summary
+    assert "within the noise of" not in rest
+
+
+def test_a_model_without_a_speed_is_no_point(tmp_path: Path) -> None:
+    """The two never ran in one process, and nothing ran with both."""
+    first, second = (make_entry(name, time) for name, time in TIMES.items())
+    apart = replace(second, samples=tuple(replace(each, process=each.process + 10) for each in second.samples))
+    page = _make_page(tmp_path, make_results(TIMES, entries=(first, apart)))
+    assert [point.model for point in page.points] == ["fp32"]
+    assert len(page.table.rows) == 2
+
+
+def test_a_baseline_without_times_is_replaced_by_the_first_that_has(tmp_path: Path) -> None:
+    first, second = (make_entry(name, time) for name, time in TIMES.items())
+    page = _make_page(tmp_path, make_results(TIMES, entries=(replace(first, samples=()), second)))
+    assert (page.baseline, page.points[0].speed) == (("int8", "onnxruntime"), 1.0)
+    assert "Use <b>int8</b>, " in format_page(page)
 
 
 def test_another_baseline_is_none_of_the_pictures(tmp_path: Path) -> None:
@@ -112,7 +161,10 @@ def test_broken_pictures_are_a_page_too(tmp_path: Path) -> None:
     quality = (*make_results(TIMES).quality[:1], Comparison("int8", "onnxruntime", make_quality(-math.inf)))
     path = write_results(make_results(TIMES, quality=quality), tmp_path / "results.json")
     report_command([path], format="html", output=tmp_path / "a.html")
-    assert ", broken, " in (tmp_path / "a.html").read_text()
+    text = (tmp_path / "a.html").read_text()
+    assert ", broken, " in text
+    assert "<strong>fp32</strong> on onnxruntime</p>" in text  # though int8 is faster
+    assert "their pictures are broken" in text
 
 
 def test_the_command_prints_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import pytest
 from bench_pages import make_point
 
 from vtopt.benchmarks.page.content import Point
@@ -20,9 +21,34 @@ def _read_circles(*points: Point) -> list[tuple[float, float, float]]:
     return [found[point.model] for point in points]
 
 
-def test_the_front_is_what_nothing_beats_in_both() -> None:
+def test_the_front_is_what_nothing_beats_in_all() -> None:
     beaten = make_point("slow", 15.0, 37.0)
     assert find_front([FP32, beaten, INT8]) == [INT8, FP32]
+
+
+def test_the_smallest_is_on_the_front_though_slower_and_further_off() -> None:
+    small = make_point("small", 15.0, 37.0, size_mib=1.0)
+    assert find_front([FP32, small, INT8]) == [INT8, small, FP32]
+    assert find_front([FP32, small, INT8], with_size=False) == [INT8, FP32]
+
+
+def test_what_is_equal_in_all_is_on_the_front_together() -> None:
+    twin = make_point("twin", 10.0, 38.0, 2.0)
+    assert find_front([INT8, twin]) == [INT8, twin]
+
+
+@pytest.mark.parametrize("broken", [-math.inf, math.nan])
+def test_broken_pictures_are_never_on_the_front(broken: float) -> None:
+    fast = make_point("broken", 1.0, broken, 0.5)
+    assert find_front([fast, INT8]) == [INT8]
+    assert "ring" not in draw_scatter((fast,), None)
+
+
+def test_the_front_is_ringed() -> None:
+    beaten = make_point("slow", 15.0, 37.0)
+    drawn = draw_scatter((FP32, INT8, beaten), None)
+    groups = re.findall(r'<g class="point"><circle [^>]*><title>(\w+) on.*?</circle>(<circle)?', drawn)
+    assert {model: bool(ring) for model, ring in groups} == {"fp32": True, "int8": True, "slow": False}
 
 
 def test_of_equal_pictures_the_fastest_is_on_the_front() -> None:
@@ -55,8 +81,9 @@ def test_intervals_are_bars_where_they_were_measured() -> None:
     assert draw_scatter((FP32, make_point("int8", 10.0, interval=(9.0, 11.0))), None).count('class="interval"') == 1
 
 
-def test_broken_pictures_and_names_of_tags_can_be_drawn() -> None:
-    drawn = draw_scatter((FP32, make_point("<script>", 10.0, -math.inf)), None)
+@pytest.mark.parametrize("broken", [-math.inf, math.nan])
+def test_broken_pictures_and_names_of_tags_can_be_drawn(broken: float) -> None:
+    drawn = draw_scatter((FP32, make_point("<script>", 10.0, broken)), None)
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
     assert "nan" not in drawn

@@ -1,4 +1,4 @@
-"""Figures as people read them; the page keeps each one unrounded beside."""
+"""Numbers as people read them; the page keeps each one unrounded beside."""
 
 from __future__ import annotations
 
