@@ -52,6 +52,51 @@ FP32, FP16, INT8 = (
 )
 INT8_IR = {"model": "08-int8-ir", **OPENVINO}
 
+PEERS = {
+    "export, simplify": "torch.onnx, onnxsim",
+    "export, slim": "torch.onnx, onnxslim",
+    "convert_model, save_model": "OpenVINO `convert_model`",
+    "quantize_static": "onnxruntime `quantize_static`",
+    "quantize, of ONNX": "NNCF `quantize`, of ONNX",
+    "quantize, of OpenVINO's model": "NNCF `quantize`, of OpenVINO's model",
+    "StaticQuantConfig": "neural-compressor",
+    "StaticQuantConfig, with vtopt's warps": "neural-compressor, with vtopt's warps",
+    "run, OnnxStaticQuantization": "Olive `OnnxStaticQuantization`",
+    **{form: f"Olive `{form}`" for form in ("optimize", "optimize --precision fp16", "quantize --implementation ort")},
+    **{
+        f"{recipe}: {artifact}": f"vtopt `{recipe}`, {artifact}"
+        for recipe, artifacts in {
+            "cpu-fp16": ("fp32", "fp16"),
+            "cpu-int8": ("int8",),
+            "openvino-int8": ("fp32", "int8-ir", "fp16-ir"),
+        }.items()
+        for artifact in artifacts
+    },
+}
+
+
+def _stand_beside_peers(network: str, quality: str) -> Table:
+    """Return a table of peers on one network; `quality` is the column of PSNR that its pictures call for."""
+    return Table(
+        ("peers.csv",),
+        "form",
+        {
+            "MiB": Cell("size MiB", ONNXRUNTIME),
+            "onnxruntime ms": Cell("median ms", ONNXRUNTIME),
+            "of the first": Cell("of onnxsim", ONNXRUNTIME),
+            quality: Cell(quality, ONNXRUNTIME),
+            "flow px": Cell("flow px", ONNXRUNTIME),
+            "MiB for OpenVINO": Cell("size MiB", OPENVINO),
+            "OpenVINO ms": Cell("median ms", OPENVINO),
+            "of its first": Cell("of onnxsim", OPENVINO),
+            f"OpenVINO, {quality}": Cell(quality, OPENVINO),
+        },
+        heading="tool",
+        names=PEERS,
+        where={"network": network},
+    )
+
+
 TABLES: Mapping[str, Table] = {
     "cpu-int8": Table(("cpu-int8-sdafn_plus_tiny.csv",), "model", _take(*COLUMNS[1:], *TRUTH_COLUMNS)),
     "cpu-fp16": Table(("cpu-fp16-sdafn_plus_3.csv",), "model", _take(*COLUMNS[1:])),
@@ -98,6 +143,7 @@ TABLES: Mapping[str, Table] = {
         names=FORMS,
         where={"threads": "2"},
     ),
+    "peers-sdafn_plus_tiny": _stand_beside_peers("sdafn_plus_tiny", "PSNR dB"),
     "pruning": Table(("pruning-sdafn_plus_tiny-truth-200.csv",), "Metrics", _take(*PRUNING_COLUMNS[1:])),
     "networks": Table(
         tuple(f"{name}.csv" for name in NETWORKS),
