@@ -51,7 +51,7 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
     measured = [entry for entry in results.entries if entry.samples]
     for entry in sorted(measured, key=lambda entry: entry.model != baseline):
         compared = pick_baseline(measured, entry, baseline)
-        figures = make_figures(entry, compared)
+        figures = make_figures(entry, compared, measured)
         rows.append(_make_row(results, entry, figures))
         notices += _judge_speed(entry, figures, compared)
     notices += _judge_machine(rows)
@@ -86,11 +86,15 @@ def _make_row(results: Results, entry: Entry, figures: Mapping[str, Any]) -> dic
 
 
 def _judge_speed(entry: Entry, figures: Mapping[str, Any], compared: Entry | None) -> list[str]:
-    """Say where an entry is not told from what it was compared with, or is slower."""
-    if compared is None or figures.get("within_noise") is None:
+    """Say where an entry is not told from what it was to be compared with, or is slower."""
+    if compared is None:
         return []
     baseline = f"{compared.model} on {compared.runtime}"
     where = f"{entry.model} on {entry.runtime}, threads {entry.threads}, batch {entry.batch}"
+    if "speed" not in figures:
+        return [f"{where}: has no speed, as it never ran in turns with {baseline}, nor with what did"]
+    if figures["within_noise"] is None:
+        return []
     span = f"{figures['speed']:.2f} times as fast, from {figures['speed_low']:.2f} to {figures['speed_high']:.2f}"
     if figures["within_noise"]:
         return [f"{where}: within the noise of {baseline} ({span})"]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
+from ...optimize.errors import InputError
 from ..engines.runtimes import GPU_RUNTIMES
-from ..timing.intervals import Estimate, estimate_median, estimate_ratio
+from ..timing.intervals import Estimate, chain_ratios, estimate_median, estimate_ratio
 from ..timing.sampling import Sample, take_off_waiting
 from .results import Entry
 
 __all__ = ["estimate_speed", "make_figures", "take_rounds"]
 
 
-def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
+def make_figures(entry: Entry, baseline: Entry | None, entries: Iterable[Entry] = ()) -> dict[str, Any]:
     """Return an entry's figures; those of speed are to the baseline, and absent without one.
+
+    `entries` are those of the run, among which `estimate_speed` looks for one that links the two; figures of speed are
+    absent where none does, too.
 
     - median_ms, p90_ms, p99_ms and min_ms are of all runs, p90 and p99 by nearest rank; median_low_ms and
       median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock, those of one thread without
@@ -54,7 +58,10 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
         return figures
     if baseline.key == entry.key:
         return figures | {"speed": 1.0, "speed_low": 1.0, "speed_high": 1.0, "within_noise": None}
-    speed = estimate_speed(entry, baseline)
+    try:
+        speed = estimate_speed(entry, baseline, entries)
+    except InputError:
+        return figures
     return figures | {
         "speed": speed.value,
         "speed_low": speed.low,
@@ -63,10 +70,32 @@ def make_figures(entry: Entry, baseline: Entry | None) -> dict[str, Any]:
     }
 
 
-def estimate_speed(entry: Entry, baseline: Entry) -> Estimate:
-    """Return how many times faster an entry is than the baseline, from the blocks that both ran in."""
-    shared = {sample.process for sample in entry.samples} & {sample.process for sample in baseline.samples}
+def estimate_speed(entry: Entry, baseline: Entry, entries: Iterable[Entry] = ()) -> Estimate:
+    """Return how many times faster an entry is than the baseline, from the blocks that both ran in.
+
+    Entries of different lots share none; then it is the ratio of their ratios to the first of `entries`, those of the
+    run, that shares blocks with both: as a rule the first engine, which is in every lot. Raises InputError where none
+    does.
+    """
+    if _share_blocks(entry, baseline):
+        return _estimate_shared(entry, baseline)
+    alike = (each for each in entries if (each.threads, each.batch) == (entry.threads, entry.batch))
+    link = next((each for each in alike if _share_blocks(entry, each) and _share_blocks(baseline, each)), None)
+    if link is None:
+        raise InputError(
+            f"{entry.model} on {entry.runtime} never ran in turns with {baseline.model} on {baseline.runtime}, so that "
+            "no speed is known; choose another --baseline"
+        )
+    return chain_ratios(_estimate_shared(entry, link), _estimate_shared(baseline, link))
+
+
+def _estimate_shared(entry: Entry, baseline: Entry) -> Estimate:
+    shared = _share_blocks(entry, baseline)
     return estimate_ratio(take_rounds(entry, shared), take_rounds(baseline, shared))
+
+
+def _share_blocks(one: Entry, other: Entry) -> set[int]:
+    return {sample.process for sample in one.samples} & {sample.process for sample in other.samples}
 
 
 def take_rounds(entry: Entry, processes: Container[int] | None = None) -> list[list[float]]:

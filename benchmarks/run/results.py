@@ -24,6 +24,7 @@ __all__ = [
     "EntryKey",
     "Model",
     "OperationTimes",
+    "Phase",
     "Results",
     "Settings",
     "Shown",
@@ -34,6 +35,8 @@ __all__ = [
 
 Format = Literal["vtopt bench 2"]
 FORMAT: Format = get_args(Format)[0]
+
+Phase = Literal["pictures", "operations"]
 
 EntryKey = tuple[str, str, int, int]
 """Model, runtime, threads and batch."""
@@ -161,6 +164,8 @@ class Results:
     shown: tuple[Shown, ...] = ()
     op_times: tuple[OperationTimes, ...] = ()
     notices: tuple[str, ...] = ()
+    pending: tuple[Phase, ...] = ()
+    """What an interrupted run has still to do before it measures times."""
 
     def find_model(self, name: str) -> Model:
         return next(model for model in self.models if model.name == name)
@@ -187,7 +192,7 @@ def write_results(results: Results, path: Path) -> Path:
 
     first = results.models[0].name
     entries = [
-        replace(entry, figures=make_figures(entry, pick_baseline(results.entries, entry, first)))
+        replace(entry, figures=make_figures(entry, pick_baseline(results.entries, entry, first), results.entries))
         for entry in results.entries
     ]
     written = to_json_value(replace(results, entries=tuple(entries)))

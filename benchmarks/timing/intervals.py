@@ -20,6 +20,7 @@ __all__ = [
     "LEVEL",
     "RUN_SPREAD",
     "Estimate",
+    "chain_ratios",
     "compare_estimates",
     "estimate_median",
     "estimate_ratio",
@@ -92,8 +93,21 @@ def estimate_ratio(processes: Processes, reference: Processes) -> Estimate:
     return _estimate(logarithms, spread=RUN_SPREAD, widen=math.sqrt(2))
 
 
+def chain_ratios(ratio: Estimate, reference: Estimate) -> Estimate:
+    """Return how many times faster something is than another, from `ratio`, to a third, and `reference`, the other's.
+
+    The two never ran in turns, so that the errors of both count; the interval is where other such runs find it, as
+    that of `estimate_ratio`.
+    """
+    return _divide(ratio, reference, widen=math.sqrt(2))
+
+
 def compare_estimates(old: Estimate, new: Estimate) -> Estimate:
     """Return new over old, with Welch's interval; where it holds 1, the two do not differ beyond the noise."""
+    return _divide(new, old)
+
+
+def _divide(new: Estimate, old: Estimate, widen: float = 1.0) -> Estimate:
     error = math.hypot(old.error, new.error)
     if not math.isfinite(error):
         freedom = 1.0
@@ -102,7 +116,7 @@ def compare_estimates(old: Estimate, new: Estimate) -> Estimate:
         freedom = error**4 / parts
     else:
         freedom = old.freedom + new.freedom
-    return _make_estimate(math.log(new.value / old.value), error, freedom)
+    return _make_estimate(math.log(new.value / old.value), error, freedom, widen)
 
 
 def find_real(changes: Sequence[Estimate]) -> list[bool]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +14,11 @@ import onnx
 import onnx.parser
 import pytest
 from bench_results import SETTINGS, make_entry
+from typer.testing import CliRunner
 
 from vtopt.benchmarks.engines.sets import Key
 from vtopt.benchmarks.fid.networks import open_network
+from vtopt.benchmarks.reports.results_report import make_results_report
 from vtopt.benchmarks.run import distances, opening
 from vtopt.benchmarks.run import measure as module
 from vtopt.benchmarks.run.distances import DistanceMeter
@@ -21,6 +26,7 @@ from vtopt.benchmarks.run.measure import measure_run
 from vtopt.benchmarks.run.results import Settings, read_results
 from vtopt.benchmarks.timing.processes import Job
 from vtopt.benchmarks.timing.sampling import Failure, Plan, Sample
+from vtopt.optimize.cli import app
 from vtopt.optimize.data.pairs import Pair
 from vtopt.optimize.errors import InputError, OutputError
 
@@ -52,21 +58,27 @@ def models(tmp_path: Path) -> dict[str, Path]:
 
 
 class Blocks:
-    """Stands for `measure_block`: notes what ran together; those in `failing` fail, from a process on."""
+    """Stands for `measure_block`: notes what ran together.
+
+    Those in `failing` fail from a process on, those in `dying` from a block on.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.failing: dict[str, int] = {}
+        self.dying: dict[str, int] = {}
+        self.times_ms: dict[str, float] = {}
         self.interrupted_at = -1
 
     def __call__(self, jobs: Sequence[Job], plan: Plan, process: int, *, advance: Any) -> list[Sample | Failure]:
         if len(self.asked) == self.interrupted_at:
             raise KeyboardInterrupt
+        number = len(self.asked)
         self.asked.append("".join(job.path.stem for job in jobs))
         return [
             Failure(f"{job.path.stem} was killed")
-            if process >= self.failing.get(job.path.stem, 9)
-            else replace(make_entry(job.path.stem, 10.0).samples[0], process=process)
+            if process >= self.failing.get(job.path.stem, 9) or number >= self.dying.get(job.path.stem, 99)
+            else replace(make_entry(job.path.stem, self.times_ms.get(job.path.stem, 10.0)).samples[0], process=process)
             for job in jobs
         ]
 
@@ -145,6 +157,35 @@ def test_lots_run_one_after_the_other_each_beside_the_first(
     assert whole.notices[0] == "memory does not hold all models: they ran in 2 lots, each beside a on onnxruntime"
     figures = {entry.model: entry.figures for entry in read_results(tmp_path / "r.json").entries}
     assert figures["c"]["speed"] == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("lots")
+def test_speeds_of_different_lots_are_chained_through_the_first(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    blocks.times_ms = {"a": 10.0, "b": 5.0, "c": 2.0}
+    measure_run(models, tmp_path / "r.json", replace(SMALL, processes=3))
+    asked = ("report", str(tmp_path / "r.json"), "--baseline", "b", "--format", "csv")
+    told = CliRunner().invoke(app, ["bench", *asked])
+    assert told.exit_code == 0, told.output
+    rows = {row["model"]: row for row in csv.DictReader(io.StringIO(told.stdout))}
+    assert [float(rows[name]["speed x"]) for name in "abc"] == pytest.approx([0.5, 1.0, 2.5])
+    direct, chained = (float(rows[name]["to"]) / float(rows[name]["speed x"]) for name in "ac")
+    assert math.log(chained) < math.sqrt(2) * math.log(direct)  # two errors, of more degrees of freedom
+    assert chained > 1
+
+
+@pytest.mark.usefixtures("lots")
+def test_a_lot_that_the_first_left_has_no_speed_and_says_so(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    blocks.dying = {"a": 1}
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert [len(entry.samples) for entry in results.entries] == [1, 2, 2]
+    report = make_results_report(read_results(tmp_path / "r.json"))
+    assert {row["model"]: row.get("speed x") for row in report.rows}["c"] is None
+    (notice,) = (each for each in report.notices if "has no speed" in each)
+    assert notice.startswith("c on onnxruntime, threads 1, batch 1: has no speed, as it never ran in turns with a on")
 
 
 def test_pictures_and_distances_are_the_same_in_lots(

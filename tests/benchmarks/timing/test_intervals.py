@@ -11,6 +11,7 @@ import pytest
 from vtopt.benchmarks.timing.intervals import (
     RUN_SPREAD,
     Estimate,
+    chain_ratios,
     compare_estimates,
     estimate_median,
     estimate_ratio,
@@ -147,3 +148,12 @@ def test_estimates_without_an_error_are_compared_exactly() -> None:
 
 def test_an_estimate_of_one_round_is_compared_with_nothing() -> None:
     assert compare_estimates(estimate_median([[7.0]]), estimate_median([[1.0], [1.0]])).holds(100.0)
+
+
+def test_chained_ratios_have_the_errors_of_both() -> None:
+    ratio, reference = Estimate(6.0, 5.0, 7.0, 0.03, 4.0), Estimate(2.0, 1.9, 2.1, 0.04, 4.0)
+    found = chain_ratios(ratio, reference)
+    assert (found.value, found.error) == (pytest.approx(3.0), pytest.approx(0.05))
+    plain = compare_estimates(reference, ratio)
+    assert math.log(found.high / found.value) == pytest.approx(math.sqrt(2) * math.log(plain.high / plain.value))
+    assert found.freedom == plain.freedom == pytest.approx(0.05**4 / (0.03**4 / 4 + 0.04**4 / 4))
