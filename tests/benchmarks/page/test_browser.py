@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 from bench_pages import make_view
 from bench_results import make_results
+from shown_figures import require_report
 
 from vtopt.benchmarks.reports.command import report_command
 from vtopt.benchmarks.run.results import OperationTimes, Shown, write_results
-from vtopt.optimize.runner import run_recipe
 
 webdriver: Any = pytest.importorskip("selenium.webdriver", reason="selenium is absent: pip install -e '.[dev]'")
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 NASTY = "<script>document.title='taken'</script>"
+OPERATIONS = OperationTimes("fp32", "onnxruntime", 1, {"Conv": 12.0, "GridSample": 2 / 3})
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 
 
@@ -56,7 +58,7 @@ def results_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = make_results(
         {"fp32": 20.0, NASTY: 10.0},
         shown=tuple(shown),
-        op_times=(OperationTimes("fp32", "onnxruntime", 1, {"Conv": 12.0, "GridSample": 2 / 3}),),
+        op_times=(OPERATIONS,),
     )
     report_command([write_results(results, folder / "results.json")], format="html", output=folder / "report.html")
     report_command([folder / "results.json"], format="json", output=folder / "report.json")
@@ -81,31 +83,6 @@ def _require_clean(browser: Any, page: Path) -> None:
     asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
     assert page.as_uri() in asked
     assert {url.partition(":")[0] for url in asked - {page.as_uri()}} <= {"data"}
-
-
-def _read_cells(browser: Any) -> list[list[str | None]]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll('#figures tbody tr')].map("
-        "row => [...row.children].map(cell => cell.dataset.value ?? cell.textContent))"
-    )
-
-
-def _require_figures(browser: Any, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Assert that each cell holds what the JSON has."""
-    cells = _read_cells(browser)
-    assert len(cells) == len(rows) > 0
-    for line, row in zip(cells, rows, strict=True):
-        for cell, wanted in zip(line, (row.get(column) for column in columns), strict=True):
-            if isinstance(wanted, float | int) or wanted in ("inf", "-inf"):
-                assert float(cell or math.nan) == float(wanted)
-            else:
-                assert cell == (wanted or "-")
-
-
-def _read_columns(browser: Any) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll('#figures thead th')].map(cell => cell.textContent)"
-    )
 
 
 def _find_sliders(browser: Any) -> list[Any]:
@@ -137,7 +114,7 @@ def test_the_page_opens_without_errors_or_requests(opened: Any, results_page: Pa
 
 def test_figures_are_those_of_the_json(opened: Any, results_page: Path) -> None:
     content = json.loads(results_page.with_suffix(".json").read_text())
-    _require_figures(opened, content["rows"], _read_columns(opened))
+    require_report(opened, content["rows"], [vars(OPERATIONS)])
 
 
 def test_the_slider_moves_by_keys(opened: Any) -> None:
@@ -219,29 +196,20 @@ def test_without_the_script_both_pictures_are_seen(opened: Any) -> None:
 
 @pytest.mark.slow
 def test_a_run_of_cpu_int8_is_shown(browser: Any, small_checkpoint: Path, tmp_path: Path) -> None:
-    """The whole way: run the recipe's steps on a small network, and open its report."""
-    from vtopt.benchmarks.reports.run_report import write_run_report
-
-    recipe, folder = tmp_path / "cpu-int8.yaml", tmp_path / "out"
-    recipe.write_text(
-        "steps:\n"
-        "  - strip:\n"
-        "  - export: {size: 64x48, exporter: torchscript, pair_count: 1}\n"
-        "  - rewrite: {pair_count: 1}\n"
-        "    name: fp32\n"
-        "  - quantize: {int8: true, pair_count: 2}\n"
-        "    name: int8\n"
-        "report: [fp32, int8]\n"
-    )
-    run_recipe(recipe, weights=small_checkpoint, network=None, pairs=None, output=folder)
-    data = json.loads(write_run_report(folder, count=2, threads=1, fmt="json"))
+    """The whole way: run the shipped recipe on a small network, and open its report."""
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "vtopt.optimize.cli", "run", "cpu-int8", "--weights", str(small_checkpoint)]
+    command += ["--output", str(folder), "--pair-count", "2", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((folder / "report.json").read_text())
     for log in ("browser", "performance"):
         browser.get_log(log)
     page = folder / "report.html"
     browser.get(page.as_uri())
     _require_clean(browser, page)
     assert browser.title == "cpu-int8 – vtopt report"
-    _require_figures(browser, data["rows"], _read_columns(browser))
+    require_report(browser, data["rows"], data["op_times"])
     written = browser.find_element("css selector", "#provenance").get_attribute("textContent")
     stages = json.loads((folder / "run.json").read_text())["stages"].values()
     assert all(stage["sha256"] in written for stage in stages)  # each is an artifact or the parent of one
