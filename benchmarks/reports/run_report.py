@@ -15,6 +15,7 @@ from ..page.document import format_page
 from ..page.models_page import make_models_page, profile_models
 from ..quality.comparison import ShownPair
 from ..quality.sheets import make_difference_sheet
+from .files import save_text
 from .rendering import render_report
 from .report import Report, measure_models
 from .tables import to_json_value
@@ -57,7 +58,7 @@ def write_run_report(
     data = json.dumps(_to_data(report, models, profiles), indent=2, allow_nan=False) + "\n"
     page = make_models_page(report, models, title=Path(read_run(folder).recipe).stem, profiles=profiles)
     for name, content in (("report.md", text), ("report.json", data), ("report.html", format_page(page))):
-        _replace_text(folder / name, content)
+        save_text(content, folder / name)
     reference = next(iter(models))
     for name, worst in _pick_worst(report).items():
         sheet = make_difference_sheet(worst.picture, worst.reference, worst.pair, (name, reference))
@@ -71,13 +72,6 @@ def _pick_worst(report: Report) -> dict[str, ShownPair]:
     for (name, _), pairs in report.shown.items():
         worst[name] = min((*pairs, *([worst[name]] if name in worst else [])), key=lambda pair: pair.psnr)
     return worst
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Write a text file, all of it or nothing."""
-    draft = path.with_name(f".vtopt-{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def _list_notices(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from vtopt.benchmarks.quality.sheets import CAPTION_HEIGHT, GAP
 from vtopt.benchmarks.reports import run_report
 from vtopt.benchmarks.reports.report import Report, measure_models
 from vtopt.benchmarks.reports.run_report import list_last_run, write_run_report
-from vtopt.optimize.errors import InputError
+from vtopt.optimize.errors import InputError, OutputError
 from vtopt.optimize.provenance import add_record, set_onnx_metadata
 from vtopt.optimize.run_state import RunState, StageState, recall_run, remember_run, write_run
 from vtopt.optimize.runner import run_recipe
@@ -202,6 +202,13 @@ def test_write_run_report_draws_nothing_where_pictures_are_equal(run: Path) -> N
 def test_write_run_report_overwrites_an_earlier_report(run: Path) -> None:
     (run / "report.md").write_text("old")
     assert write_run_report(run, count=1, threads=1) == (run / "report.md").read_text(encoding="utf-8") != "old"
+
+
+def test_write_run_report_says_where_it_cannot_be_written(run: Path) -> None:
+    (run / "report.md").mkdir()
+    with pytest.raises(OutputError, match=r"report\.md: cannot be written"):
+        write_run_report(run, count=1, threads=1)
+    assert not list(run.glob(".vtopt-*"))
 
 
 def test_write_run_report_measures_with_the_pairs_and_the_network_of_the_run(
