@@ -93,7 +93,7 @@ def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., Non
 
 def _announce_loss(source: Path, output: Path) -> None:
     """Say, before anything else, where a file came out slower or larger than the one it was made from."""
-    from ..benchmarks.timing.latency import find_losses
+    from .step_losses import find_losses
 
     if detect_kind(source) == "onnx":  # what was made of weights has no parent on onnxruntime
         for loss in find_losses(source, output):

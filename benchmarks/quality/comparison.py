@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...optimize.progress import track
 from ..engines.engine import Engine
 from ..engines.feeds import feed_pair, take_picture
 from ..engines.sets import Key
+from .ms_ssim import measure_ms_ssim
 from .pictures import PictureScores, Quality, compare_pictures, summarize_quality
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ...optimize.data.pairs import Pair
+    from .lpips import Lpips
 
-__all__ = ["UNCHANGED", "Compared", "ShownPair", "compare_models", "show_pairs"]
+__all__ = ["UNCHANGED", "Compared", "ShownPair", "compare_by_all", "compare_models", "show_pairs"]
 
 UNCHANGED = "(person unchanged)"
 """The trivial answer; a model that puts nothing on the person scores like it."""
@@ -71,6 +73,21 @@ def compare_models(
         {key: summarize_quality(scores) for key, scores in to_first.items()},
         {key: summarize_quality(scores) for key, scores in to_truth.items()},
     )
+
+
+def compare_by_all(picture: np.ndarray, reference: np.ndarray, *, lpips: Lpips | None = None) -> PictureScores:
+    """Compare a picture with its reference, both (3, H, W) in [-1, 1], by all measures; LPIPS where it is given.
+
+    MS-SSIM takes half the time of the others. Raises InputError for pictures of different shapes, or too small.
+    """
+    scores = compare_pictures(picture, reference)
+    structure = measure_ms_ssim(picture, reference)
+    scores = replace(scores, ms_ssim=structure.value, ms_ssim_scales=structure.scales)
+    if lpips is None:
+        return scores
+    from .lpips import measure_lpips
+
+    return replace(scores, lpips=measure_lpips(lpips, picture, reference))
 
 
 def show_pairs(

@@ -35,7 +35,7 @@ class PictureScores:
     rel_max: float
     """`max_abs` over the reference's largest absolute value."""
     ms_ssim: float | None = None
-    """At most 1; None where it was not measured, as with `lpips` (see `measures`)."""
+    """At most 1; None where it was not measured, as with `lpips` (see `compare_by_all`)."""
     ms_ssim_scales: int = 0
     lpips: float | None = None
 

@@ -12,7 +12,7 @@ from ...optimize.console import print_notice
 from ...optimize.errors import UsageError
 from ...optimize.networks import NETWORKS
 from ..options import BaselineName, ReportFormatOption, TableOption, name_models, require_baseline
-from .choice import render_file, render_models, require_table, require_whole
+from .output import render_file, render_models, require_table, require_whole
 
 if TYPE_CHECKING:
     from .report import Report
@@ -82,7 +82,7 @@ def _measure_report(
     models: list[Path] | None, pairs: Path | None, network: str | None, baseline: str | None, **settings: Any
 ) -> tuple[Report, dict[str, Path]]:
     """Measure models, or those of the last run, the baseline first; return the files too."""
-    from .report import measure_models
+    from .quick_measure import measure_models
     from .run_report import list_last_run
 
     if models:

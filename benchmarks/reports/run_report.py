@@ -16,8 +16,9 @@ from ..page.models_page import make_models_page, profile_models
 from ..quality.comparison import ShownPair
 from ..quality.sheets import make_difference_sheet
 from .files import save_text
+from .quick_measure import measure_models
 from .rendering import render_report
-from .report import Report, measure_models
+from .report import Report
 from .tables import to_json_value
 
 __all__ = ["list_last_run", "write_run_report"]

@@ -20,7 +20,7 @@ from ..options import (
     parse_counts,
     require_baseline,
 )
-from ..reports.choice import render_results, require_table, require_whole
+from ..reports.output import render_results, require_table, require_whole
 
 __all__ = ["compare_command", "run_command"]
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...optimize.errors import InputError
 from ..engines.sets import Key
-from ..quality.comparison import UNCHANGED, ShownPair, compare_models, show_pairs
-from ..quality.measures import compare_by_all
+from ..quality.comparison import UNCHANGED, ShownPair, compare_by_all, compare_models, show_pairs
 from .pictures import keep_shown
 from .results import Comparison, Settings, Shown
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["PAUSE_SECONDS", "Latency", "count_rounds", "measure_latency", "pause_garbage_collection", "summarize_times"]
 
 Name = TypeVar("Name", bound=Hashable)
-
-QUICK_RUNS = 5
-NOISE = 1.03
-"""Medians of a few runs differ by so much on a quiet machine."""
 
 LEAST_RUNS = 3
 PAUSE_SECONDS = 0.01
@@ -93,27 +88,6 @@ def measure_latency(
         name: summarize_times(times[name][warmed:][:runs], engines[name], warmed, _find_batch(feeds[name]))
         for name in names
     }
-
-
-def find_losses(source: Path, output: Path) -> list[str]:
-    """Say whether an ONNX file is larger than the one it was made from, or slower on onnxruntime on this machine.
-
-    Both run in turns, a few times; what is less than `NOISE` slower is not told from noise.
-    """
-    from ..engines.engine import open_engine
-    from ..engines.feeds import draw_noise
-
-    losses = []
-    before, after = (path.stat().st_size for path in (source, output))
-    if after > before:
-        losses.append(f"{output} is {after / before:.2f} times larger than {source}")
-    engines = {path: open_engine(path) for path in (source, output)}
-    feeds = {path: draw_noise(engine) for path, engine in engines.items()}
-    timing = measure_latency(engines, feeds, runs=QUICK_RUNS, warmup=1)
-    ratio = timing[output].median_ms / timing[source].median_ms
-    if ratio > NOISE:
-        losses.append(f"{output} is {ratio:.2f} times slower than {source} on onnxruntime on this machine")
-    return losses
 
 
 def count_rounds(label: str, total: int) -> Callable[[int, int], None]:

@@ -10,7 +10,7 @@ import pytest
 
 from vtopt.benchmarks.page.models_page import make_models_page, profile_models
 from vtopt.benchmarks.reports.command import report_command
-from vtopt.benchmarks.reports.report import measure_models
+from vtopt.benchmarks.reports.quick_measure import measure_models
 from vtopt.optimize.artifacts import hash_artifact
 from vtopt.optimize.provenance import add_record, set_onnx_metadata
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from vtopt.benchmarks.quality.sheets import CAPTION_HEIGHT, GAP
 from vtopt.benchmarks.reports import run_report
-from vtopt.benchmarks.reports.report import Report, measure_models
+from vtopt.benchmarks.reports.quick_measure import measure_models
+from vtopt.benchmarks.reports.report import Report
 from vtopt.benchmarks.reports.run_report import list_last_run, write_run_report
 from vtopt.optimize.errors import InputError, OutputError
 from vtopt.optimize.provenance import add_record, set_onnx_metadata

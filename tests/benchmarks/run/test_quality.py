@@ -23,8 +23,8 @@ from vtopt.benchmarks.fid import networks
 from vtopt.benchmarks.fid.measure import measure_distances
 from vtopt.benchmarks.fid.published import PUBLISHED
 from vtopt.benchmarks.fid.random_network import FEATURES
+from vtopt.benchmarks.quality.comparison import compare_by_all
 from vtopt.benchmarks.quality.lpips import load_lpips
-from vtopt.benchmarks.quality.measures import compare_by_all
 from vtopt.benchmarks.run import measure as module
 from vtopt.benchmarks.run.distances import open_meter
 from vtopt.benchmarks.run.measure import measure_run

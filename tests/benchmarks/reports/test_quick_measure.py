@@ -14,15 +14,11 @@ from PIL import Image
 
 from vtopt.benchmarks.cost.flops import count_macs
 from vtopt.benchmarks.engines.engine import Engine
+from vtopt.benchmarks.quality.comparison import UNCHANGED
 from vtopt.benchmarks.quality.pictures import compare_pictures
-from vtopt.benchmarks.reports import report as report_module
-from vtopt.benchmarks.reports.report import (
-    COLUMNS,
-    TRUTH_COLUMNS,
-    UNCHANGED,
-    Report,
-    measure_models,
-)
+from vtopt.benchmarks.reports import quick_measure
+from vtopt.benchmarks.reports.quick_measure import measure_models
+from vtopt.benchmarks.reports.report import COLUMNS, TRUTH_COLUMNS, Report
 from vtopt.benchmarks.timing.latency import Latency
 from vtopt.optimize.data.pairs import Pair, open_pairs
 from vtopt.optimize.errors import InputError
@@ -67,7 +63,7 @@ def _fake_latency(monkeypatch: pytest.MonkeyPatch, times_ms: Mapping[tuple[str, 
             for key, engine in engines.items()
         }
 
-    monkeypatch.setattr(report_module, "measure_latency", measure)
+    monkeypatch.setattr(quick_measure, "measure_latency", measure)
     return calls
 
 
@@ -266,7 +262,7 @@ def test_models_that_memory_does_not_hold_run_in_lots(
 ) -> None:
     models = {"weights": small_checkpoint, "a": small_onnx, "b": small_onnx}
     whole = measure_models(models, count=2, runs=1, warmup=0)
-    monkeypatch.setattr(report_module, "plan_lots", lambda engines, feeds: _pair_with_first(list(engines)))
+    monkeypatch.setattr(quick_measure, "plan_lots", lambda engines, feeds: _pair_with_first(list(engines)))
     split = measure_models(models, count=2, runs=1, warmup=0)
     assert [(row["model"], row.get("runtime")) for row in split.rows] == [
         (row["model"], row.get("runtime")) for row in whole.rows

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from vtopt.benchmarks.quality import lpips as lpips_module
+from vtopt.benchmarks.quality.comparison import compare_by_all
 from vtopt.benchmarks.quality.lpips import TRUNKS, Lpips, measure_lpips
-from vtopt.benchmarks.quality.measures import compare_by_all
 from vtopt.benchmarks.quality.ms_ssim import measure_ms_ssim
 from vtopt.benchmarks.quality.pictures import compare_pictures, summarize_quality
 
