@@ -159,13 +159,19 @@ def _read_head(path: Path) -> bytes:
 
 
 def list_files(path: Path) -> list[Path]:
-    """Return every file that makes up the artifact: the IR's .bin beside its .xml, else the file alone."""
-    weights = path.with_suffix(".bin")
-    return [path, weights] if path.suffix == ".xml" and weights.exists() else [path]
+    """Return every file there is of an artifact, itself the first: an IR's .bin, and ONNX's external data."""
+    others = []
+    if path.suffix == ".xml":
+        others = [path.with_suffix(".bin")]
+    elif path.suffix == ".onnx" and path.is_file():
+        from .external_data import find_external_data
+
+        others = find_external_data(path)
+    return [path, *(file for file in others if file.is_file())]
 
 
 def hash_artifact(path: Path) -> str:
-    """Return the sha256 of the artifact's bytes, hexadecimal."""
+    """Return the sha256 of the bytes of all its files, in the order of `list_files`, hexadecimal."""
     digest = hashlib.sha256()
     for file in list_files(path):
         with file.open("rb") as stream:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...optimize.errors import InputError
-from .graphs import Graph, Node, load_graph, load_onnx
-
-if TYPE_CHECKING:
-    import onnx
+from .graphs import Graph, Node, load_graph
 
 __all__ = ["count_graph_parameters", "count_parameters", "list_artifact_files", "measure_size"]
 
@@ -27,6 +23,7 @@ def measure_size(path: Path) -> int:
 def list_artifact_files(path: Path) -> list[Path]:
     """Return all files that belong to an artifact, itself the first; raises InputError when one is missing."""
     from ...optimize.artifacts import detect_kind
+    from ...optimize.external_data import find_external_data
 
     path = Path(path)
     kind = detect_kind(path)
@@ -34,32 +31,11 @@ def list_artifact_files(path: Path) -> list[Path]:
     if kind == "openvino":
         files.append(path.with_suffix(".bin"))
     if kind == "onnx":
-        files += sorted({path.parent / location for location in _find_external(path)} - {path})
+        files += find_external_data(path)
     missing = sorted(file.name for file in files if not file.is_file())
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} is missing beside it; copy all its files together")
     return files
-
-
-def _find_external(path: Path) -> set[str]:
-    model = load_onnx(path)
-    return {
-        entry.value
-        for tensor in _walk_tensors(model.graph)
-        if tensor.data_location == tensor.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-
-
-def _walk_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a graph: initialisers, and those in attributes and subgraphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t, *attribute.tensors]
-            for subgraph in [attribute.g, *attribute.graphs]:
-                yield from _walk_tensors(subgraph)
 
 
 def count_parameters(path: Path, network: str | None = None) -> int:

@@ -112,6 +112,60 @@ def test_the_hash_of_any_other_file_is_of_it_alone(tmp_path: Path) -> None:
     assert hash_artifact(path) == hashlib.sha256(b"model" * 1_000_000).hexdigest()
 
 
+def _save_apart(path: Path, weight: float) -> None:
+    """Save an ONNX model whose weight lies in a file beside it."""
+    import numpy as np
+    import onnx
+    import onnx.parser
+
+    text = """<ir_version: 8, opset_import: ["" : 17]> graph (float[4] x) => (float[4] y) { y = Mul (x, w) }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(4, weight, np.float32), "w"))
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.stem}.data", size_threshold=0)
+
+
+def test_the_hash_of_onnx_holds_its_external_data(tmp_path: Path) -> None:
+    path, data = tmp_path / "net.onnx", tmp_path / "net.data"
+    hashes, texts = [], []
+    for weight in (1.0, 2.0, 1.0):
+        data.unlink(missing_ok=True)
+        _save_apart(path, weight)
+        hashes.append(hash_artifact(path))
+        texts.append(path.read_bytes())
+    assert texts[0] == texts[1]
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert list_files(path) == [path, data]
+    assert hashes[0] == hashlib.sha256(texts[0] + data.read_bytes()).hexdigest()
+
+
+def test_external_data_that_is_missing_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    _save_apart(path, 1.0)
+    (tmp_path / "net.data").unlink()
+    assert list_files(path) == [path]
+    assert hash_artifact(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_damaged_file_with_external_data_is_hashed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    _save_apart(path, 1.0)
+    path.write_bytes(path.read_bytes()[:-7])
+    assert hash_artifact(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_onnx_file_without_external_data_is_hashed_without_being_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"model")
+    monkeypatch.setattr(onnx, "load", lambda *given, **settings: pytest.fail("it was parsed"))
+    assert hash_artifact(path) == hashlib.sha256(b"model").hexdigest()
+    path.write_bytes(b"")
+    assert hash_artifact(path) == hashlib.sha256(b"").hexdigest()
+
+
 @pytest.mark.parametrize(("kind", "existing"), [("onnx", "net.onnx"), ("openvino", "net.xml"), ("openvino", "net.bin")])
 def test_an_existing_output_is_refused_unless_forced(kind: str, existing: str, tmp_path: Path) -> None:
     (tmp_path / existing).write_bytes(b"precious")
