@@ -181,6 +181,14 @@ def test_the_summary_compares_no_model_with_itself() -> None:
     assert "Use int8, 10 ms a run and 2.00 MiB." in text
 
 
+def test_the_front_says_what_it_is_of() -> None:
+    points = (*make_page().points, make_point("slow", 15.0, 37.0), make_point("small", 16.0, 36.0, 1.0))
+    text = _strip(format_page(make_page(points=points)))
+    assert (
+        ", ringed, of what no other beats in latency, quality and size together: int8 on onnxruntime, small on " in text
+    )
+
+
 def test_models_with_equal_pictures_are_told_in_place_of_their_pairs() -> None:
     points = (make_page().points[0], make_point("slim", 10.0, math.inf, 2.0))
     text = _strip(format_page(make_page(points=points, views=())))
