@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...optimize.errors import InputError
 from ...optimize.progress import track
 from ..engines.engine import Engine
 from ..engines.feeds import feed_pair, take_picture
@@ -53,22 +54,39 @@ def compare_models(
     *,
     compare: Callable[[np.ndarray, np.ndarray], PictureScores] = compare_pictures,
     watch: Callable[[Key, np.ndarray], None] = lambda key, picture: None,
+    drop: Callable[[Key, InputError], None] | None = None,
 ) -> Compared:
-    """Run every engine on every pair, once, and compare the pictures; one pair's are in memory at a time.
+    """Run every engine on every pair, once, and compare the pictures; two are in memory at a time.
 
-    `compare` scores a picture and its reference; `watch` is shown every picture, (3, H, W) in [-1, 1].
+    `compare` scores a picture and its reference; `watch` is shown every picture, (3, H, W) in [-1, 1]. An engine other
+    than the first that fails, or whose picture cannot be compared, is left out and told to `drop`.
+
+    Raises InputError for the first engine, and for any without `drop`.
     """
-    first = next(iter(engines))
+    first, *others = engines
     to_first: dict[Key, dict[str, PictureScores]] = {key: {} for key in engines}
     to_truth: dict[Any, dict[str, PictureScores]] = {}
-    for pair in track(pairs, "compare pictures", total=len(pairs)):
-        pictures = _make_pictures(engines, pair)
-        for key, picture in pictures.items():
-            watch(key, picture)
-            to_first[key][pair.name] = compare(picture, pictures[first])
+
+    def judge(key: Key, picture: np.ndarray, reference: np.ndarray, pair: Pair) -> None:
+        watch(key, picture)
+        to_first[key][pair.name] = compare(picture, reference)
         if pair.truth is not None:
-            for key, picture in (*pictures.items(), (UNCHANGED, pair.person)):
-                to_truth.setdefault(key, {})[pair.name] = compare(picture, pair.truth)
+            to_truth.setdefault(key, {})[pair.name] = compare(picture, pair.truth)
+
+    for pair in track(pairs, "compare pictures", total=len(pairs)):
+        reference = _make_picture(engines[first], pair)
+        judge(first, reference, reference, pair)
+        for key in (key for key in others if key in to_first):
+            try:
+                judge(key, _make_picture(engines[key], pair), reference, pair)
+            except InputError as error:
+                if drop is None:
+                    raise
+                drop(key, error)
+                to_first.pop(key)
+                to_truth.pop(key, None)
+        if pair.truth is not None:
+            to_truth.setdefault(UNCHANGED, {})[pair.name] = compare(pair.person, pair.truth)
     return Compared(
         {key: summarize_quality(scores) for key, scores in to_first.items()},
         {key: summarize_quality(scores) for key, scores in to_truth.items()},
@@ -95,24 +113,24 @@ def show_pairs(
 ) -> dict[Key, tuple[ShownPair, ...]]:
     """Return the worst and the median pair of every model whose pictures differ from the first's, made anew.
 
-    Where one pair is both it is shown once, as the worst.
+    Where one pair is both it is shown once, as the worst. Engines that `to_first` lacks are left out.
     """
     first = next(iter(engines))
     named = {pair.name: pair for pair in pairs}
     shown: dict[Key, tuple[ShownPair, ...]] = {}
-    for key in engines:
+    for key in (key for key in engines if key in to_first):
         quality = to_first[key]
         if key == first or not quality.max_abs:
             continue
         roles: dict[str, Role] = {quality.median: "median", quality.worst: "worst"}
         found = []
         for name, role in reversed(roles.items()):
-            pictures = _make_pictures({each: engines[each] for each in (first, key)}, named[name])
-            score = compare_pictures(pictures[key], pictures[first])
-            found.append(ShownPair(role, name, score.psnr, pictures[key], pictures[first]))
+            reference, picture = (_make_picture(engines[each], named[name]) for each in (first, key))
+            score = compare_pictures(picture, reference)
+            found.append(ShownPair(role, name, score.psnr, picture, reference))
         shown[key] = tuple(found)
     return shown
 
 
-def _make_pictures(engines: Mapping[Key, Engine], pair: Pair) -> dict[Key, np.ndarray]:
-    return {key: take_picture(engine, engine.run(feed_pair(engine, pair))) for key, engine in engines.items()}
+def _make_picture(engine: Engine, pair: Pair) -> np.ndarray:
+    return take_picture(engine, engine.run(feed_pair(engine, pair)))

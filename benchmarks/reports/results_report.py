@@ -68,15 +68,16 @@ def make_results_report(results: Results, baseline: str | None = None) -> Report
 def _make_row(results: Results, entry: Entry, figures: Mapping[str, Any]) -> dict[str, Any]:
     model = results.find_model(entry.model)
     found = results.find_quality(entry.model, entry.runtime)
+    counted = model.macs is not None
     return {
         "model": entry.model,
         "runtime": entry.runtime,
         "threads": entry.threads,
         "batch": entry.batch,
         "size MiB": model.bytes / MIB,
-        "packed MiB": model.compressed_bytes / MIB,
-        "weights MiB": model.weight_bytes / MIB,
-        "params M": model.parameters / 1e6,
+        "packed MiB": model.compressed_bytes / MIB if counted else None,
+        "weights MiB": model.weight_bytes / MIB if counted else None,
+        "params M": model.parameters / 1e6 if counted else None,
         "GMACs": None if model.macs is None else model.macs / 1e9,
         **{column: figures.get(name) for column, name in TIMES.items()},
         **show_quality(found.to_first if found and found != results.quality[0] else None),

@@ -59,8 +59,9 @@ def run_command(
     """Measure models so that others can repeat it, and keep every time in a results file.
 
     Each model runs in fresh processes on each runtime that loads it, with pinned threads and in turns with the
-    others. Speed is a ratio within the run, with the interval in which 95 % of other such runs find it. Interrupted,
-    the same command goes on where it was.
+    others. Speed is the ratio of the fastest rounds within the run, not of `median ms` beside it, which other work on
+    the machine moves; its interval is where 95 % of other such runs find it. Interrupted, the same command goes on
+    where it was.
 
     Pictures are compared with those of the first model, and with the truth where pairs have it. FID to the truth needs
     --weights; without, fd_random, which is no FID, is measured on more than 240 pairs.
@@ -94,13 +95,22 @@ def run_command(
         kid=kid,
         lpips=(str(lpips_trunk), str(lpips_linear)) if lpips_trunk and lpips_linear else None,
     )
+    before = _find_version(output)
     try:
         results = measure_run(named, output, settings, force=force)
     except KeyboardInterrupt:
-        if output.exists():
+        if _find_version(output) != before:
             print_notice(f"what was measured is in {output}; the same command goes on from there")
         raise
     print(render_results(results, output, table, baseline, format), end="")
+
+
+def _find_version(file: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written anew; None where it is missing."""
+    if not file.exists():
+        return None
+    stat = file.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def compare_command(
@@ -110,13 +120,20 @@ def compare_command(
     baseline: BaselineName = None,
     format: FormatOption = "md",
 ) -> None:
-    """Compare two results files; exit with 3 where something got worse beyond the noise, or is missing in NEW.
+    """Compare two results files; exit with 3 where something judged got worse beyond the noise, or is missing in NEW.
 
     Speed is compared as the ratio to the first model within each file, so that a busier machine does not count. Such
-    ratios are taken to move by 1.5 % from run to run (standard deviation) beyond what the processes of a run show, so
-    that a change below about 5 % is not seen; how small a one is stands below the table. All are judged together:
-    one in 20 comparisons of equal models, at most, calls any of them changed. On another processor speeds are not
-    compared; other versions are named.
+    ratios are taken to move by 1.5 % from run to run (standard deviation) beyond what the processes of a run show. How
+    small a change is seen depends on that, on the processes and on the rows, and stands below the table: about 5 % with
+    one ratio and 8 processes that agree, more with more rows or fewer processes.
+
+    The first model's own time is taken to move by 20 %. It is judged where processor and versions are the same and
+    neither run's machine was busy; else it is shown. Ratios that changed by it alone are no regression. Ratios and
+    times are judged together: one in 20 comparisons of equal models, at most, calls any of them changed. On another
+    processor no times are compared; other versions are named.
+
+    Sizes, multiply-adds, and pictures of the same pairs (PSNR, SSIM, MS-SSIM, LPIPS, flow, FID and KID) are judged with
+    the tolerances below the table. Loading, the first run and memory are shown and not judged.
     """
     from ..reports.changes_table import format_changes
     from .compare import compare_results

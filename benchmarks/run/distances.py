@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...optimize.errors import InputError
 from ..engines.sets import Key
 from ..quality.sheets import make_picture
 from .results import Settings
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ..fid.collector import FeatureCollector
     from ..fid.networks import FeatureNetwork
     from ..fid.picture_distance import PictureSetDistance
+    from ..fid.reference_cache import SetFeatures
 
 __all__ = ["DistanceMeter", "open_meter"]
 
@@ -26,12 +29,16 @@ class DistanceMeter:
     """Is shown every model's pictures, one at a time, and keeps their features' moments."""
 
     def __init__(self, network: FeatureNetwork, settings: Settings, pairs: Sequence[Pair]) -> None:
-        from ..fid.measure import measure_reference
-
         self.network, self.settings = network, settings
         self.reference = _Reference(pairs)
-        self.wanted = measure_reference(self.reference, network, settings.resize, kid=settings.kid)
         self.collectors: dict[Key, FeatureCollector] = {}
+
+    @cached_property
+    def wanted(self) -> SetFeatures:
+        """What is measured of the truth, when the first distance needs it."""
+        from ..fid.measure import measure_reference
+
+        return measure_reference(self.reference, self.network, self.settings.resize, kid=self.settings.kid)
 
     def watch(self, key: Key, picture: np.ndarray) -> None:
         """Take a picture (3, H, W) in [-1, 1] of a model."""
@@ -51,7 +58,7 @@ class DistanceMeter:
 
 
 def open_meter(settings: Settings, pairs: Sequence[Pair]) -> DistanceMeter | None:
-    """Return what measures distances, with those of the truth measured; None where they are not wanted.
+    """Return what measures distances to the truth, which is not measured yet; None where they are not wanted.
 
     They are where weights are given, and without where there are more pairs than features: fd_random on fewer says
     more of their number than of the pictures. Raises InputError for weights that `open_network` refuses, and for fewer
@@ -64,6 +71,8 @@ def open_meter(settings: Settings, pairs: Sequence[Pair]) -> DistanceMeter | Non
             return None
     from ..fid.networks import open_network
 
+    if len(pairs) < 2:
+        raise InputError("distances: of 1 pair there is none; pass --pair-count 2 or more")
     weights = Path(settings.weights) if settings.weights else None
     return DistanceMeter(open_network(weights, trust=settings.trust_weights), settings, pairs)
 

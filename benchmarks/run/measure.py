@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...optimize.artifacts import hash_artifact
-from ...optimize.errors import InputError, OutputError, UsageError
-from ...optimize.progress import track
-from ..cost.flops import describe_uncounted
-from ..cost.op_times import measure_op_times
-from ..engines.sets import Key, feed_engines, find_size, shows_pictures
+from ...optimize.errors import InputError, OutputError, UsageError, VtoptError
 from ..host import describe_load, describe_machine
 from ..timing.latency import count_rounds
-from ..timing.processes import Job, save_feeds
+from ..timing.processes import Job
 from ..timing.sampling import Failure, Plan, Sample, measure_block, require_cpus
-from .opening import describe_model, open_lots, open_models, run_once
-from .quality import Judged, judge_pictures
-from .results import FORMAT, Entry, OperationTimes, Results, Settings, read_results, write_results
+from .phases import Feeds, prepare_run
+from .results import Entry, Results, Settings, read_results, write_results
 
 __all__ = ["measure_run"]
 
-OP_RUNS = 3
-RAN_ON_NOISE = "pictures are not compared: the models ran on noise, as their inputs are unknown"
-
-Feeds = Mapping[tuple[str, str, int], Path]
-"""Model, runtime and batch -> the file of its inputs."""
-
 
 def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *, force: bool = False) -> Results:
-    """Measure models, by name, and write `output`, anew after each block of rounds.
+    """Measure models, by name, and write `output`, anew after each phase and each block of rounds.
 
     A block is a fresh process for each model and runtime with the same threads and batch, timed in turns (see
     `measure_block`); blocks of all threads and batches come in turns too, so that a model's processes lie far apart.
-    An interrupted run leaves whole blocks, and the same call goes on from them. A model that does not load or run, or
-    whose process dies, has the reason in its entry, and the others go on.
+    An interrupted run leaves whole phases and blocks, and the same call goes on from them, with `force` too, which
+    overwrites any other file. A model that does not load or run, or whose process dies, has the reason in its entry,
+    and the others go on.
 
     Raises InputError for models that cannot be measured together, and where none can be measured, UsageError for more
-    threads than CPUs, OutputError where `output` is there already and complete, or from another call; nothing is lost
-    then.
+    threads than CPUs, OutputError where `output` is there already and complete, or from another call, and where its
+    pictures would go to a folder with other files; nothing is lost then.
     """
     if not models:
         raise UsageError("bench run: there are no models to measure; name at least one")
     require_cpus(max(settings.threads))
-    known = None if force or not output.exists() else read_results(output)
-    if known:
-        _require_same_call(known, models, settings, output)
+    known = _find_interrupted(models, settings, output, force=force)
     with tempfile.TemporaryDirectory(prefix="vtopt-bench-") as folder:
-        results, feeds = _prepare(models, settings, Path(folder), known, output)
-        write_results(results, output)
+        results, feeds = prepare_run(models, settings, Path(folder), known, output)
         results = _measure_blocks(results, models, feeds, output)
     results = replace(
         results, complete=True, notices=(*results.notices, *_find_failed(results), *_find_unsteady(results))
@@ -59,6 +46,20 @@ def measure_run(models: Mapping[str, Path], output: Path, settings: Settings, *,
     if not any(entry.samples for entry in results.entries):
         raise InputError(f"bench run: no model could be measured; {_find_failed(results)[0]}")
     return results
+
+
+def _find_interrupted(models: Mapping[str, Path], settings: Settings, output: Path, *, force: bool) -> Results | None:
+    """Return what the same call left when it was interrupted; None where there is no file, or `force` overwrites it."""
+    if not output.exists():
+        return None
+    try:
+        known = read_results(output)
+        _require_same_call(known, models, settings, output)
+    except VtoptError:
+        if force:
+            return None
+        raise
+    return known
 
 
 def _require_same_call(known: Results, models: Mapping[str, Path], settings: Settings, output: Path) -> None:
@@ -71,95 +72,20 @@ def _require_same_call(known: Results, models: Mapping[str, Path], settings: Set
         differing.append("models")
     if dict(known.machine) != describe_machine():
         differing.append("machine or versions")
+    if not differing and known.conditions.get("pairs_sha256") != _hash_pairs(settings, known.conditions["size"]):
+        differing.append("pairs")
     if differing:
-        raise _refuse_other(output, differing)
+        raise OutputError(
+            f"{output}: is of an interrupted run with other {', '.join(differing)}; give the same to go on with it, "
+            "choose another name, or pass --force to measure anew"
+        )
 
 
-def _refuse_other(output: Path, differing: Sequence[str]) -> OutputError:
-    return OutputError(
-        f"{output}: is of an interrupted run with other {', '.join(differing)}; give the same to go on with it, "
-        "choose another name, or pass --force to measure anew"
-    )
+def _hash_pairs(settings: Settings, size: str) -> str:
+    from ...optimize.data.pairs import hash_pairs
 
-
-def _prepare(
-    models: Mapping[str, Path], settings: Settings, folder: Path, known: Results | None, output: Path
-) -> tuple[Results, Feeds]:
-    """Return results without times, those of the interrupted run where there was one, and every model's inputs."""
-    from ...optimize.data.pairs import hash_pairs, open_pairs
-
-    opened = open_models(models, settings)
-    size, pictured = find_size(opened.engines), shows_pictures(opened.engines)
-    asked = Path(settings.pairs) if settings.pairs else None, size, settings.pair_count
-    pairs_sha256 = hash_pairs(*asked)
-    if known and known.conditions.get("pairs_sha256") != pairs_sha256:
-        raise _refuse_other(output, ["pairs"])
-    pairs = open_pairs(*asked)
-    fed = feed_engines(opened.engines, pairs[0], settings.batches)
-    feeds = {key: save_feeds(arrays, folder / f"{number}.npz") for number, (key, arrays) in enumerate(fed.items())}
-    if known:
-        return known, feeds
-    largest = {key: fed[*key, max(settings.batches)] for key in opened.engines}
-    opened = run_once(opened, largest)
-    keys = [*opened.engines]
-    lots, open_each = open_lots(opened.engines, largest, models, settings)
-    judged = Judged(notices=(RAN_ON_NOISE,))
-    if pictured:
-        judged = judge_pictures(open_each, models, pairs, settings, output)
-    sound = {name for name, _ in keys}
-    costs = [
-        describe_model(name, path, settings, size, sound=name in sound)
-        for name, path in track(models.items(), "count multiply-adds", total=len(models))
-    ]
-    left_out = [f"{cost.name}: MACs leave out {describe_uncounted(cost.uncounted)}" for cost in costs if cost.uncounted]
-    return Results(
-        format=FORMAT,
-        complete=False,
-        settings=settings,
-        machine=describe_machine(),
-        conditions={
-            "size": "x".join(map(str, size)),
-            "pairs": len(pairs),
-            "pairs_sha256": pairs_sha256,
-            "lots": [[[*key] for key in lot] for lot in lots],
-            "begin": describe_load(),
-        },
-        models=tuple(costs),
-        entries=tuple(
-            Entry(*key, threads, batch, failed=opened.failed.get(key, ""))
-            for threads in settings.threads
-            for batch in settings.batches
-            for key in (*keys, *opened.failed)
-        ),
-        quality=judged.quality,
-        unchanged=judged.unchanged,
-        shown=judged.shown,
-        op_times=_profile(models, keys, feeds, settings),
-        notices=(*opened.notices, *_note_lots(lots), *left_out, *judged.notices),
-    ), feeds
-
-
-def _note_lots(lots: Sequence[Sequence[Key]]) -> list[str]:
-    if len(lots) == 1:
-        return []
-    return [f"memory does not hold all models: they ran in {len(lots)} lots, each beside {' on '.join(lots[0][0])}"]
-
-
-def _profile(
-    models: Mapping[str, Path], keys: Sequence[Key], feeds: Feeds, settings: Settings
-) -> tuple[OperationTimes, ...]:
-    """Return where the time goes in each graph, with the first count of threads."""
-    import numpy as np
-
-    threads = settings.threads[0]
-    graphs = [key for key in keys if key[1] in ("onnxruntime", "openvino")]
-    measured = []
-    for name, runtime in track(graphs, "profile operations", total=len(graphs)):
-        with np.load(feeds[name, runtime, settings.batches[0]]) as archive:
-            fed = dict(archive)
-        times = measure_op_times(models[name], runtime=runtime, threads=threads, runs=OP_RUNS, warmup=1, feeds=fed)
-        measured.append(OperationTimes(name, runtime, threads, times.by_op))
-    return tuple(measured)
+    height, width = map(int, size.split("x"))
+    return hash_pairs(Path(settings.pairs) if settings.pairs else None, (height, width), settings.pair_count)
 
 
 def _measure_blocks(results: Results, models: Mapping[str, Path], feeds: Feeds, output: Path) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,16 @@ import numpy as np
 
 from ...optimize.artifacts import detect_kind, hash_artifact, list_files
 from ...optimize.errors import InputError, NetworkError
+from ...optimize.progress import track
+from ..cost.flops import describe_uncounted
 from ..cost.model_cost import measure_cost
 from ..engines.engine import Engine, open_engine
 from ..engines.lots import plan_lots
 from ..engines.sets import Key, list_runtimes, open_model, require_one_size
+from ..host import take_reason
 from .results import Model, Settings
 
-__all__ = ["Opened", "Opening", "describe_model", "open_lots", "open_models", "run_once"]
+__all__ = ["Opened", "Opening", "describe_models", "open_lots", "open_models", "plan_run", "run_once"]
 
 PROCESS_BYTES = 300 * 2**20
 """What a process of a model takes besides it: Python, a runtime and its libraries."""
@@ -79,19 +82,17 @@ def run_once(opened: Opened, feeds: Mapping[Key, Mapping[str, np.ndarray]]) -> O
     return Opened(sound, failed, opened.notices)
 
 
-def open_lots(
-    engines: dict[Key, Engine],
-    feeds: Mapping[Key, Mapping[str, np.ndarray]],
-    models: Mapping[str, Path],
-    settings: Settings,
-) -> tuple[list[list[Key]], Opening]:
-    """Return lots of keys that fit in memory, also in processes of their own, and what opens them one by one.
+def plan_run(engines: dict[Key, Engine], feeds: Mapping[Key, Mapping[str, np.ndarray]]) -> list[list[Key]]:
+    """Return lots of keys that fit in memory, also in processes of their own."""
+    return plan_lots(engines, feeds, overhead=PROCESS_BYTES)
 
-    With one lot that is `engines`; with several these are closed.
-    """
-    lots = plan_lots(engines, feeds, overhead=PROCESS_BYTES)
+
+def open_lots(
+    engines: dict[Key, Engine], lots: Sequence[Sequence[Key]], models: Mapping[str, Path], settings: Settings
+) -> Opening:
+    """Return what opens lots one by one. With one lot that is of `engines`; with several these are closed."""
     if len(lots) == 1:
-        return lots, lambda: iter([engines])
+        return lambda: iter([{key: engines[key] for key in lots[0] if key in engines}])
     engines.clear()
 
     def open_one(keys: Sequence[Key]) -> Mapping[Key, Engine]:
@@ -101,13 +102,28 @@ def open_lots(
             for name, runtime in keys
         }
 
-    return lots, lambda: map(open_one, lots)
+    return lambda: map(open_one, lots)
 
 
-def describe_model(name: str, path: Path, settings: Settings, size: tuple[int, int], *, sound: bool) -> Model:
-    """Return what a model costs; of one that is not `sound`, its bytes alone."""
-    if sound:
-        return measure_cost(name, path, network=settings.network, size=size)
+def describe_models(
+    models: Mapping[str, Path], settings: Settings, size: tuple[int, int], sound: Container[str]
+) -> tuple[list[Model], list[str]]:
+    """Return what each model costs, and notices; of one that is not `sound` or cannot be counted, its bytes alone."""
+    described, notices = [], []
+    for name, path in track(models.items(), "count multiply-adds", total=len(models)):
+        model = _describe_bytes(name, path)
+        try:
+            if name in sound:
+                model = measure_cost(name, path, network=settings.network, size=size)
+        except Exception as error:  # what reads graphs has exceptions of its own
+            notices.append(f"{name}: its parameters and MACs cannot be counted: {take_reason(error)}")
+        if model.uncounted:
+            notices.append(f"{name}: MACs leave out {describe_uncounted(model.uncounted)}")
+        described.append(model)
+    return described, notices
+
+
+def _describe_bytes(name: str, path: Path) -> Model:
     return Model(
         name=name,
         path=str(path),

@@ -82,7 +82,10 @@ class Model:
     """Of its files by zlib, level 6."""
     parameters: int
     macs: int | None
-    """Multiply-adds of one run for a batch of 1; 1 MAC = 2 FLOPs. None where they cannot be counted."""
+    """Multiply-adds of one run for a batch of 1; 1 MAC = 2 FLOPs.
+
+    None where they cannot be counted; then parameters and other bytes than those on disk are not either.
+    """
     uncounted: Mapping[str, int]
     """Operation type without a rule -> how many."""
     history: tuple[Mapping[str, Any], ...]

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from typer.testing import CliRunner
 
 from vtopt.benchmarks.engines.sets import Key
 from vtopt.benchmarks.fid.networks import open_network
+from vtopt.benchmarks.quality import flow_shift
+from vtopt.benchmarks.quality.pictures import FlowShift
 from vtopt.benchmarks.reports.results_report import make_results_report
-from vtopt.benchmarks.run import distances, opening
+from vtopt.benchmarks.run import distances, opening, phases
 from vtopt.benchmarks.run import measure as module
 from vtopt.benchmarks.run.distances import DistanceMeter
 from vtopt.benchmarks.run.measure import measure_run
@@ -34,9 +37,9 @@ SMALL = replace(SETTINGS, runtimes=("onnxruntime",), processes=2)
 SHAPE = "float[1,3,32,24]"
 
 
-def _save(path: Path, nodes: str = "tryon = Tanh (person)") -> Path:
+def _save(path: Path, nodes: str = "tryon = Tanh (person)", made: str = "1,3,32,24") -> Path:
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
-    graph ({SHAPE} person) => ({SHAPE} tryon) <int64[1] one = {{1}}, int64[1] size = {{5}}> {{ {nodes} }}"""
+    graph ({SHAPE} person) => (float[{made}] tryon) <int64[1] one = {{1}}, int64[1] size = {{5}}> {{ {nodes} }}"""
     onnx.save(onnx.parser.parse_model(text), path)
     return path
 
@@ -129,6 +132,63 @@ def test_a_model_that_dies_in_a_block_runs_in_no_later_one(
         "b on onnxruntime, threads 1, batch 1: failed after 1 of 3 processes: b was killed",
         "c on onnxruntime, threads 1, batch 1: failed: c was killed",
     )
+
+
+def test_a_model_of_other_pictures_is_timed_and_the_others_are_compared(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    _save(models["b"], "tryon = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (person)", made="1,3,16,12")
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert [found.model for found in results.quality] == ["a", "c"]
+    assert {entry.model: len(entry.samples) for entry in results.entries} == {"a": 2, "b": 2, "c": 2}
+    (notice,) = (each for each in results.notices if "compared" in each)
+    assert notice.startswith("pictures of b on onnxruntime are not compared: pictures of shapes (3, 16, 12) and (3,")
+
+
+def test_where_the_first_makes_no_picture_none_are_compared(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    _save(models["a"], "tryon = AveragePool <kernel_shape = [4, 4], strides = [4, 4]> (person)", made="1,3,8,6")
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert results.quality == ()
+    assert any(each.startswith("pictures are not compared: pictures of shape (3, 8, 6)") for each in results.notices)
+
+
+def test_a_flow_that_fails_is_told_and_the_others_are_kept(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(two: dict[str, Path], pairs: Sequence[Pair], *, threads: int) -> dict[str, FlowShift]:
+        _, name = two
+        if name == "b":
+            raise InputError("b.onnx: onnxruntime fails to run it")
+        return {name: FlowShift(0.5, 1.0, "pair-0", 2)}
+
+    monkeypatch.setattr(flow_shift, "measure_flows", measure)
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert [bool(found.flow) for found in results.quality] == [False, False, True]
+    assert "the flow of b is not compared: b.onnx: onnxruntime fails to run it" in results.notices
+
+
+def test_a_model_that_cannot_be_counted_or_profiled_is_told_and_measured(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, name in ((opening, "measure_cost"), (phases, "measure_op_times")):
+        monkeypatch.setattr(place, name, partial(_fail_for_b, getattr(place, name)))
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert [model.macs for model in results.models] == [0, None, 0]
+    assert results.find_model("b").bytes == models["b"].stat().st_size
+    assert [each.model for each in results.op_times] == ["a", "c"]
+    assert "b: its parameters and MACs cannot be counted: no such thing" in results.notices
+    assert "b on onnxruntime has no times of operations: no such thing" in results.notices
+    rows = {row["model"]: row for row in make_results_report(results).rows}
+    assert [rows["b"][name] for name in ("GMACs", "params M", "packed MiB", "weights MiB")] == [None] * 4
+    assert rows["a"]["packed MiB"] > 0
+
+
+def _fail_for_b(measure: Any, *given: Any, **settings: Any) -> Any:
+    if "b.onnx" in (getattr(each, "name", "") for each in given):
+        raise RuntimeError("no such thing")
+    return measure(*given, **settings)
 
 
 def test_a_run_in_which_all_fail_is_an_error(models: dict[str, Path], blocks: Blocks, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from bench_results import SETTINGS, make_entry
 from PIL import Image
 from typer.testing import CliRunner
 
+from vtopt.benchmarks.reports.results_report import make_results_report
 from vtopt.benchmarks.run import measure as module
+from vtopt.benchmarks.run import opening, phases
 from vtopt.benchmarks.run.measure import measure_run
 from vtopt.benchmarks.run.results import Settings, read_results
 from vtopt.benchmarks.timing import sampling
@@ -105,6 +107,75 @@ def test_an_interrupted_run_keeps_its_blocks_and_goes_on(
     results = measure_run(models, path, SMALL)
     assert [asked[0] for asked in blocks.asked] == [0, 1, 2]
     assert (results.complete, [len(entry.samples) for entry in results.entries]) == (True, [3, 3])
+
+
+def test_force_goes_on_with_its_own_interrupted_run_and_overwrites_a_complete_one(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.json"
+    for _ in range(2):
+        blocks.asked.clear()
+        blocks.interrupted_at = 2
+        with pytest.raises(KeyboardInterrupt):
+            measure_run(models, path, SMALL, force=True)
+        blocks.interrupted_at = -1
+        assert measure_run(models, path, SMALL, force=True).complete
+        assert [asked[0] for asked in blocks.asked] == [0, 1, 2]
+
+
+def test_a_run_that_is_interrupted_before_it_measures_times_goes_on_with_what_it_lacks(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def watch(place: Any, name: str) -> None:
+        measure = getattr(place, name)
+
+        def measured(*given: Any, **settings: Any) -> Any:
+            calls.append(name)
+            if len(calls) in (3, 6):
+                raise KeyboardInterrupt
+            return measure(*given, **settings)
+
+        monkeypatch.setattr(place, name, measured)
+
+    for place, name in ((opening, "measure_cost"), (phases, "judge_pictures"), (phases, "measure_op_times")):
+        watch(place, name)
+    costs, pictures, profiles = ["measure_cost"] * 2, "judge_pictures", "measure_op_times"
+    for pending, done in (
+        (("pictures", "operations"), [*costs, pictures]),
+        (("operations",), [pictures, profiles, profiles]),
+    ):
+        before = len(calls)
+        with pytest.raises(KeyboardInterrupt):
+            measure_run(models, tmp_path / "r.json", SMALL)
+        left = read_results(tmp_path / "r.json")
+        assert (left.complete, left.pending, calls[before:]) == (False, pending, done)
+        assert [model.macs for model in left.models] == [0, 0]
+        assert "the run was interrupted" in make_results_report(left).notices[0]
+    results = measure_run(models, tmp_path / "r.json", SMALL)
+    assert calls[6:] == [profiles] * 2
+    assert (results.complete, results.pending, len(results.quality), len(results.op_times)) == (True, (), 2, 2)
+    assert results.quality == left.quality
+    assert all((tmp_path / shown.picture).exists() for shown in results.shown)
+
+
+def test_an_interruption_before_anything_is_written_does_not_say_that_something_was(
+    models: dict[str, Path], blocks: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["bench", "run", *map(str, models.values()), *QUICK, "--force", "-o", str(tmp_path / "r.json")]
+    before = measure_run(models, tmp_path / "r.json", SMALL)
+
+    def interrupt(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phases, "open_models", interrupt)
+    result = CliRunner().invoke(app, asked)
+    assert "goes on from there" not in result.stderr
+    assert read_results(tmp_path / "r.json").conditions == before.conditions
+    monkeypatch.undo()
+    monkeypatch.setattr(phases, "judge_pictures", interrupt)
+    assert "the same command goes on from there" in CliRunner().invoke(app, asked).stderr
 
 
 @pytest.mark.parametrize(

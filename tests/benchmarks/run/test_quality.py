@@ -163,8 +163,9 @@ def test_more_pairs_than_features_have_fd_random() -> None:
 
 def test_one_pair_has_no_fid(models: dict[str, Path], weights: Path, tmp_path: Path) -> None:
     settings = replace(SMALL, pair_count=1, weights=str(weights), trust_weights=True)
-    with pytest.raises(InputError, match="reference: 1 of them have no distance to others; give two or more"):
+    with pytest.raises(InputError, match="distances: of 1 pair there is none; pass --pair-count 2 or more"):
         measure_run(models, tmp_path / "r.json", settings)
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_lpips_needs_both_files(models: dict[str, Path], tmp_path: Path) -> None:
