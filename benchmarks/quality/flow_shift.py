@@ -25,6 +25,7 @@ def measure_flows(
 ) -> dict[str, FlowShift]:
     """Run ONNX models on onnxruntime beside the first, and return the flow shift of those that have its warps.
 
+    A model's shift is the mean over all pairs; the studies of forms and int8 have the median of their pairs instead.
     They run once more for this, as what they show besides their pictures may change how they are computed. Two are
     open at a time. Empty where the first has no warps of a known size.
     """

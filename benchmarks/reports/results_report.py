@@ -8,7 +8,7 @@ from typing import Any
 from ...optimize.errors import InputError
 from ..host import HOST
 from ..quality.comparison import UNCHANGED
-from ..run.entry_figures import make_figures
+from ..run.entry_figures import P99_RUNS, make_figures
 from ..run.quality_figures import MEASURES, make_quality_figures
 from ..run.results import Entry, Results, pick_baseline
 from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, Report, show_quality, show_truth
@@ -134,8 +134,10 @@ def _describe(results: Results, baseline: str) -> dict[str, Any]:
         "batch": ", ".join(map(str, settings.batches)),
         "runs": f"at least {settings.runs} and {settings.seconds:g} s in {settings.processes} processes, in turns",
         "threads": ", ".join(map(str, settings.threads)),
-        "times": "of one thread, less what it waited for a CPU",
+        "times": "of one thread, less what it waited for a CPU; median: the geometric mean of the processes' medians; "
+        f"p99: of {P99_RUNS} runs or more",
         "speed": "the ratio of the fastest rounds of each process",
+        **({"flow": "px, mean over pairs"} if any(found.flow for found in results.quality) else {}),
         "load": " to ".join(loads),
         **{name: results.machine.get(name) for name in HOST},
     }

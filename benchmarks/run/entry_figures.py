@@ -13,7 +13,11 @@ from ..timing.intervals import Estimate, chain_ratios, estimate_median, estimate
 from ..timing.sampling import Sample, take_off_waiting
 from .results import Entry
 
-__all__ = ["estimate_speed", "make_figures", "take_rounds"]
+__all__ = ["P99_RUNS", "estimate_speed", "make_figures", "take_rounds"]
+
+
+P99_RUNS = 100
+"""Of fewer runs the 99th percentile is the longest of all."""
 
 
 def make_figures(entry: Entry, baseline: Entry | None, entries: Iterable[Entry] = ()) -> dict[str, Any]:
@@ -22,8 +26,9 @@ def make_figures(entry: Entry, baseline: Entry | None, entries: Iterable[Entry] 
     `entries` are those of the run, among which `estimate_speed` looks for one that links the two; figures of speed are
     absent where none does, too.
 
-    - median_ms, p90_ms, p99_ms and min_ms are of all runs, p90 and p99 by nearest rank; median_low_ms and
-      median_high_ms hold the median of 95 % (see `intervals`). They are times on the clock, those of one thread without
+    - median_ms is the geometric mean of the processes' medians, median_low_ms and median_high_ms its interval of 95 %
+      (see `estimate_median`); p90_ms, p99_ms and min_ms are of all runs, by nearest rank, p99_ms None of fewer than
+      100, where it would be the longest. They are times on the clock, those of one thread without
       that in which the system gave its CPU to other processes (see `take_off_waiting`); `waiting` is the part of the
       clock's time that a thread waited for a CPU, on average;
     - load_ms, first_ms and memory_mib are medians over the processes; memory is the most that was resident less what
@@ -37,15 +42,14 @@ def make_figures(entry: Entry, baseline: Entry | None, entries: Iterable[Entry] 
     clock = sum(time for sample in entry.samples for turn in sample.rounds for time, _ in turn)
     waited = sum(waited for sample in entry.samples for turn in sample.rounds for _, waited in turn)
     interval = estimate_median(take_rounds(entry))
-    median = statistics.median(runs)
     figures = {
         "runs": len(runs),
         "waiting": waited / (clock * entry.threads),
-        "median_ms": median,
-        "median_low_ms": min(interval.low, median),
-        "median_high_ms": max(interval.high, median),
+        "median_ms": interval.value,
+        "median_low_ms": interval.low,
+        "median_high_ms": interval.high,
         "p90_ms": _pick_rank(runs, 0.9),
-        "p99_ms": _pick_rank(runs, 0.99),
+        "p99_ms": _pick_rank(runs, 0.99) if len(runs) >= P99_RUNS else None,
         "min_ms": runs[0],
         "load_ms": statistics.median(sample.load_ms for sample in entry.samples),
         "first_ms": statistics.median(sample.first_ms for sample in entry.samples),

@@ -88,6 +88,7 @@ def test_a_quiet_machine_is_not_noticed() -> None:
 def test_how_it_was_measured_stands_below() -> None:
     text = render_report(make_results_report(make_results(TIMES)))
     assert "runs at least 6 and 0 s in 3 processes, in turns" in text
+    assert "median: the geometric mean of the processes' medians; p99: of 100 runs or more, " in text
     assert f"batch {SETTINGS.batches[0]}" in text
     assert "load 0.5 to 0.5, cpu Some CPU" in text
 
@@ -157,6 +158,7 @@ def test_further_measures_have_columns_where_there_are_values() -> None:
     flow = FlowShift(0.25, 0.5, "pair-0", 2)
     report = make_results_report(replace(results, quality=(first, replace(second, to_first=measured, flow=flow))))
     assert report.columns[-2:] == ("MS-SSIM", "flow px")
+    assert report.conditions["flow"] == "px, mean over pairs"
     assert [(row.get("MS-SSIM"), row.get("flow px")) for row in report.rows] == [(None, None), (0.99, 0.25)]
 
 
