@@ -94,8 +94,8 @@ def _show_scatter(page: Page, found: Recommendation | None) -> tuple[Markup, ...
         bars if any(point.interval for point in shown) else None,
         tag("br"),
         tag("b", "Pareto front"),
-        f", ringed, of what no other beats in latency, quality and size together: {names}. Dashed is that of latency and "
-        "quality alone.",
+        f", ringed, of what no other beats in latency, quality and size together: {names}. Dashed is that of latency "
+        "and quality alone.",
     )
     charts = (draw_scatter(page.points, chosen, narrow=narrow) for narrow in (False, True))
     key = tag("ol", *(tag("li", _name_point(point)) for point in list_shown(page.points)), class_="key")

@@ -184,9 +184,7 @@ def test_the_summary_compares_no_model_with_itself() -> None:
 def test_the_front_says_what_it_is_of() -> None:
     points = (*make_page().points, make_point("slow", 15.0, 37.0), make_point("small", 16.0, 36.0, 1.0))
     text = _strip(format_page(make_page(points=points)))
-    assert (
-        ", ringed, of what no other beats in latency, quality and size together: int8 on onnxruntime, small on " in text
-    )
+    assert ", ringed, of what no other beats in latency, quality and size together: int8 on onnxruntime, small" in text
 
 
 def test_models_with_equal_pictures_are_told_in_place_of_their_pairs() -> None:
