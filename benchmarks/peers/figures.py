@@ -100,8 +100,7 @@ def _measure_quality(
             engine = open_engine(form.path, runtime=form.runtime, threads=task.threads)
             known, _ = measure_pictures(engine, pairs, expected)
         except VtoptError as error:
-            reason = describe_failure(error, form.path)
-            left.append(replace(form, path=None, note=reason.rpartition("; ")[0] or reason))
+            left.append(replace(form, path=None, note=describe_failure(error.__cause__ or error, form.path)))
             continue
         if form.source and form.source not in flows:
             flows[form.source] = read_flow_reference(form.source, pairs, task.threads)

@@ -90,7 +90,7 @@ def make_forms(task: PeersTask, weights: Path, pairs: ChosenPairs, folder: Path)
     samples = _feed_samples(task, plain, pairs.calibration)
     jobs: list[Callable[[], list[Form]]] = [
         partial(_make, slim, _Source(plain, exported), folder),
-        *(partial(_make, maker, source, folder) for maker in _list_tools(task, plain, samples)),
+        *(partial(_make, maker, source, folder) for maker in _list_tools(plain, samples)),
         *(partial(_make, maker, _Source(plain, 0), folder) for maker in _list_torch_tools(task, plain, samples)),
         *(partial(_make, maker, source, folder) for maker in _list_olive(task, plain, samples)),
         *(partial(_make_recipe, task, name, weights, source, folder) for name in RECIPES),
@@ -113,7 +113,7 @@ def _drop_twins(forms: Sequence[Form]) -> list[Form]:
     return list(seen.values())
 
 
-def _list_tools(task: PeersTask, plain: Path, samples: Samples) -> list[_Maker]:
+def _list_tools(plain: Path, samples: Samples) -> list[_Maker]:
     from ..studies import int8_tools
 
     by_onnxruntime = partial(int8_tools.quantize_by_onnxruntime, plain, samples)
@@ -181,7 +181,7 @@ def _make_recipe(task: PeersTask, name: str, weights: Path, source: _Source, fol
     ]
 
 
-def describe_failure(error: Exception, path: Path) -> str:
+def describe_failure(error: BaseException, path: Path) -> str:
     """Return an error as one short sentence, without the path of a file that is gone by then."""
     reason = take_reason(error).replace(f"{path}: ", "").replace(str(path), path.name)
     return reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 1].rstrip()}…"

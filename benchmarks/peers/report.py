@@ -51,10 +51,12 @@ COLUMNS = (
 """Those of the CSV; Markdown has `SHOWN` in the table, and the notes and how it was measured below."""
 
 ABOUT = (
-    "Of onnxsim: the median time to that of torch.onnx + onnxsim on the same runtime. Quality: to the pictures of the "
-    "float network in torch, medians; of range: with the reference's own range as the range of PSNR; flow: to the "
-    f"float model that a form was made from, on the first {FLOW_PAIRS} pairs. Made in: from the weights on, in vtopt "
-    "with its checks of each step. Each tool has its own defaults, and the same pairs to calibrate on."
+    "Of onnxsim: the median time to that of torch.onnx + onnxsim on the same runtime. Times are medians of one process, "
+    "in which all forms ran in turns; how much of a ratio is noise they do not tell: vtopt bench run gives intervals. "
+    "Quality: to the pictures of the float network in torch, medians; of range: with the reference's own range as the "
+    "range of PSNR; flow: to the float model that a form was made from, on the first "
+    f"{FLOW_PAIRS} pairs. Made in: from the weights on, in vtopt with its checks of each step. Each tool has its own "
+    "defaults, and the same pairs to calibrate on."
 )
 
 Row = Mapping[str, Any]

@@ -10,13 +10,14 @@ import onnx
 import pytest
 from small_registered import build_small
 
+from vtopt.benchmarks.engines.engine import Engine, open_engine
 from vtopt.benchmarks.peers import figures as module
 from vtopt.benchmarks.peers.figures import PeersGroup, measure_network, measure_peers
 from vtopt.benchmarks.peers.forms import PLAIN, Form
 from vtopt.benchmarks.peers.task import PeersTask
 from vtopt.benchmarks.peers.tools import save_model_of
 from vtopt.benchmarks.studies.plain_warp import trace_plainly
-from vtopt.optimize.errors import VtoptError
+from vtopt.optimize.errors import InputError, VtoptError
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -90,6 +91,16 @@ def test_what_does_not_load_or_was_not_made_has_a_reason_and_no_figures(group: P
     for row in (broken, absent):
         assert row["median ms"] is None
         assert "PSNR dB" not in row
+
+
+def test_the_reason_is_what_the_runtime_said_whole(models: Path) -> None:
+    def open_or_fail(path: Path, **settings: Any) -> Engine:
+        if path.stem == "other":
+            raise InputError(f"{path}: does not load: no kernel; copy it again") from RuntimeError("no kernel; of Mul")
+        return open_engine(path, **settings)
+
+    group = _measure(models, open_engine=open_or_fail)
+    assert _find(group, "Tool", "other", "openvino")["note"] == "no kernel; of Mul"
 
 
 def test_rows_stand_in_the_order_of_forms(group: PeersGroup) -> None:
