@@ -51,8 +51,8 @@ COLUMNS = (
 """Those of the CSV; Markdown has `SHOWN` in the table, and the notes and how it was measured below."""
 
 ABOUT = (
-    "Of onnxsim: the median time to that of torch.onnx + onnxsim on the same runtime. Times are medians of one process, "
-    "in which all forms ran in turns; how much of a ratio is noise they do not tell: vtopt bench run gives intervals. "
+    "Of onnxsim: the median time to that of torch.onnx + onnxsim on the same runtime. Times are medians of one process "
+    "in which all forms ran in turns, and do not tell how much of a ratio is noise: vtopt bench run gives intervals. "
     "Quality: to the pictures of the float network in torch, medians; of range: with the reference's own range as the "
     "range of PSNR; flow: to the float model that a form was made from, on the first "
     f"{FLOW_PAIRS} pairs. Made in: from the weights on, in vtopt with its checks of each step. Each tool has its own "
