@@ -11,6 +11,7 @@ from ..quality.comparison import UNCHANGED
 from ..run.entry_figures import P99_RUNS, make_figures
 from ..run.quality_figures import MEASURES, make_quality_figures
 from ..run.results import Entry, Results, pick_baseline
+from ..timing.sampling import BUSY
 from .report import QUALITY_COLUMNS, TRUTH_COLUMNS, Report, show_quality, show_truth
 
 __all__ = ["make_results_report"]
@@ -18,8 +19,6 @@ __all__ = ["make_results_report"]
 MIB = 2**20
 FILE_COLUMNS = ("size MiB", "packed MiB", "weights MiB", "params M", "GMACs")
 """Bytes on disk, by zlib and as constants in memory; 1 MAC = 2 FLOPs."""
-BUSY = 0.05
-"""A machine is busy when models wait for a CPU for this part of their time."""
 TIMES = {
     "median ms": "median_ms",
     "p90 ms": "p90_ms",

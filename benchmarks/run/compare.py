@@ -1,94 +1,35 @@
-"""What changed between two results files, and what of it is a regression beyond the noise."""
+"""Compare two results files: what changed, what of it is worse beyond the noise, and what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ...optimize.errors import InputError
-from ..timing.intervals import Estimate, compare_estimates, estimate_median, find_real, find_smallest
-from .entry_figures import estimate_speed, take_rounds
-from .results import EntryKey, Model, Results
+from ..timing.intervals import Estimate
+from .changes import WORSE, Change, Changes, judge_figure
+from .picture_changes import compare_quality, have_same_pairs, list_picture_notices
+from .results import Comparison, EntryKey, Model, Results
+from .time_changes import compare_times, find_busy
 
-__all__ = ["Change", "Changes", "compare_results"]
+__all__ = ["compare_results"]
 
 SAME_SHARE = 0.01
 """Sizes and multiply-adds that differ by less are the same: what a file says of its making varies."""
-SAME_DB = 0.1
-"""As for PSNR."""
-EQUAL_DB = 80.0
-"""Pictures this close are equal; above it PSNR tells rounding."""
 
 HARDWARE = ("cpu", "flags")
 """What makes another machine; the rest of it is named and compared all the same."""
-MISSED = 0.05
-"""How often a change that counts as surely seen may be overlooked."""
-
-WORSE, BETTER, SAME = "worse", "better", "same"
-UNJUDGED, NOISE = "not judged", "within the noise"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One figure in both files; `runtime` is empty for figures of a file, `ratio` None for decibels."""
-
-    model: str
-    runtime: str
-    threads: int | None
-    batch: int | None
-    what: str
-    old: float
-    new: float
-    ratio: Estimate | None
-    verdict: str
-
-    @property
-    def is_judged(self) -> bool:
-        return self.verdict != UNJUDGED
-
-
-@dataclass(frozen=True)
-class Changes:
-    changes: tuple[Change, ...]
-    notices: tuple[str, ...]
-    missing: tuple[str, ...]
-    """What the old file has and the new one lacks."""
-
-    @property
-    def judged(self) -> list[Estimate]:
-        """The ratios of speed that have a verdict, all together."""
-        return [change.ratio for change in self.changes if change.runtime and change.ratio and change.is_judged]
-
-    @property
-    def seen(self) -> tuple[float, float] | None:
-        """The smallest change of speed that is called one, and that is found 19 times of 20, in the least sure row.
-
-        As ratios above 1; None where no speed was judged.
-        """
-        if not (judged := self.judged):
-            return None
-        return max(find_smallest(judged)), max(find_smallest(judged, MISSED))
-
-    @property
-    def regressions(self) -> list[str]:
-        """What got worse beyond the noise, or is missing, as sentences."""
-        return [f"{name} is missing" for name in self.missing] + [
-            f"{change.model}{f' on {change.runtime}' if change.runtime else ''}: {change.what} from {change.old:.4g} "
-            f"to {change.new:.4g}"
-            for change in self.changes
-            if change.verdict == WORSE
-        ]
 
 
 def compare_results(old: Results, new: Results, *, baseline: str | None = None) -> Changes:
     """Compare models by name, runtime, threads and batch.
 
     Speed is compared as the ratio to the baseline, by default the first model that both files have, of the same
-    file: the machine may be busier on another day. All such ratios are judged together (see `find_real`). The baseline
-    itself has none: its time is shown and not judged. Between different processors no speed is compared; other
-    differences of the machine are noticed. Pictures are compared where the pairs are the same, and with those of the
-    first model where its file is. What only the old file has is missing, what only the new one has is noticed.
+    file: the machine may be busier on another day. The baseline's own time is judged where the machines agree, versions
+    included, and neither was busy. Ratios and such times are judged together (see `find_real`). Between different
+    processors no time is compared; other differences of the machine are noticed. Pictures are compared where the pairs
+    are the same, and with those of the first model where its file is. Loading, the first run and memory are shown. What
+    only the old file has is missing, what only the new one has is noticed.
 
     Raises InputError where the files have no model in common, or not the baseline.
     """
@@ -105,7 +46,7 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
     notices = [f"the {name} file is of an interrupted run" for name, each in files.items() if not each.complete]
     other = _list_differences(old.machine, new.machine, HARDWARE)
     if other:
-        notices.append(f"another machine ({'; '.join(other)}): speeds are not compared, sizes and pictures are")
+        notices.append(f"another machine ({'; '.join(other)}): times are not compared, sizes and pictures are")
     rest = [key for key in {**old.machine, **new.machine} if key not in (*HARDWARE, "vtopt")]
     if changed := _list_differences(old.machine, new.machine, rest):
         notices.append(f"compared all the same, though these differ: {'; '.join(changed)}")
@@ -114,13 +55,17 @@ def compare_results(old: Results, new: Results, *, baseline: str | None = None) 
         notices.append(f"missing in the new file: {', '.join(missing)}")
     if added:
         notices.append(f"only in the new file: {', '.join(added)}")
-    speeds = [] if other else _judge_speeds(list(_compare_speed(old, new, baseline)))
+    unjudged = "the machines differ, as said above" if changed else ""
+    for name, each in files.items():
+        if busy := find_busy(each):
+            unjudged = unjudged or f"the machine of the {name} file was busy ({busy})"
+    times, told = ([], []) if other else compare_times(old, new, baseline, unjudged)
     changes = [
         *(change for name in shared for change in _compare_files(old.find_model(name), new.find_model(name))),
-        *speeds,
-        *_compare_quality(old, new),
+        *times,
+        *compare_quality(old, new),
     ]
-    notices += [*_judge_baseline(speeds, baseline), *_judge_pictures(old, new)]
+    notices += [*told, *list_picture_notices(old, new)]
     return Changes(tuple(changes), tuple(notices), tuple(missing))
 
 
@@ -129,7 +74,7 @@ def _list_alone(one: Results, other: Results) -> list[str]:
 
     Pictures of other pairs are left out, as they are not compared.
     """
-    there, shared = {model.name for model in other.models}, _tell_pairs(one) == _tell_pairs(other)
+    there, shared = {model.name for model in other.models}, have_same_pairs(one, other)
     figures = dict(_name_figures(other, pictures=shared))
     return [model.name for model in one.models if model.name not in there] + [
         name for name, model in _name_figures(one, pictures=shared) if model in there and name not in figures
@@ -145,9 +90,20 @@ def _name_figures(results: Results, *, pictures: bool) -> Iterator[tuple[str, st
         if entry.samples:
             yield f"times of {_name_entry(entry.key)}", entry.model
     for found in results.quality if pictures else ():
-        yield f"pictures of {found.model} on {found.runtime}", found.model
-        if found.to_truth:
-            yield f"truth of {found.model} on {found.runtime}", found.model
+        for what in _name_measures(found):
+            yield f"{what} of {found.model} on {found.runtime}", found.model
+
+
+def _name_measures(found: Comparison) -> Iterator[str]:
+    yield "pictures"
+    if found.to_truth:
+        yield "truth"
+    if found.to_first.lpips_median is not None:
+        yield "LPIPS"
+    if found.flow:
+        yield "flow"
+    for distance in found.distances:
+        yield distance.title
 
 
 def _name_entry(key: EntryKey) -> str:
@@ -182,92 +138,11 @@ def _compare_files(old: Model, new: Model) -> Iterator[Change]:
     )
     for what, before, after in figures:
         if before and after:
-            ratio = after / before
-            verdict = SAME if abs(ratio - 1) <= SAME_SHARE else WORSE if ratio > 1 else BETTER
+            verdict = judge_figure(before, after, SAME_SHARE * before)
             if what == "params M" and verdict == WORSE:
                 verdict = "more"  # by itself no loss: size and multiply-adds tell
-            yield Change(old.name, "", None, None, what, before, after, _sure(ratio), verdict)
+            yield Change("file", old.name, "", None, None, what, before, after, _sure(after / before), verdict)
 
 
 def _sure(ratio: float) -> Estimate:
     return Estimate(ratio, ratio, ratio, 0.0, 1.0)
-
-
-def _compare_speed(old: Results, new: Results, baseline: str) -> Iterator[Change]:
-    before, after = ({entry.key: entry for entry in each.entries if entry.samples} for each in (old, new))
-    for key in (key for key in before if key in after):
-        same = [other for other in before if other in after and (other[0], *other[2:]) == (baseline, *key[2:])]
-        if not same:
-            continue
-        if key == same[0]:
-            what = "median ms"
-            old_value, new_value = (estimate_median(take_rounds(each[key])) for each in (before, after))
-        else:
-            what = f"speed x {baseline}"
-            old_value, new_value = (estimate_speed(each[key], each[same[0]]) for each in (before, after))
-        ratio = compare_estimates(old_value, new_value)
-        yield Change(*key, what, old_value.value, new_value.value, ratio, UNJUDGED)
-
-
-def _judge_speeds(changes: Sequence[Change]) -> list[Change]:
-    """Give the ratios to the baseline their verdicts, all together."""
-    real = iter(find_real([change.ratio for change in changes if change.ratio and change.what != "median ms"]))
-    return [
-        change
-        if change.ratio is None or change.what == "median ms"
-        else replace(change, verdict=(BETTER if change.ratio.value > 1 else WORSE) if next(real) else NOISE)
-        for change in changes
-    ]
-
-
-def _judge_baseline(speeds: Sequence[Change], baseline: str) -> list[str]:
-    """Say where no time is judged, and where all ratios moved alike, which the baseline alone explains."""
-    if speeds and all(change.what == "median ms" for change in speeds):
-        return [f"{baseline} has no other model to be compared with: its time is shown, not judged"]
-    verdicts = [change.verdict for change in speeds if change.what != "median ms"]
-    if len(verdicts) < 2 or len(set(verdicts)) > 1 or verdicts[0] not in (WORSE, BETTER):
-        return []
-    moved = "faster" if verdicts[0] == WORSE else "slower"
-    return [f"all speeds moved alike: perhaps {baseline} itself became {moved}; compare with another --baseline"]
-
-
-def _judge_pictures(old: Results, new: Results) -> list[str]:
-    """Say why pictures are not compared, where they are not."""
-    if not old.quality and not new.quality:
-        return []
-    if _tell_pairs(old) != _tell_pairs(new):
-        return ["the pairs differ: pictures are not compared"]
-    if not _has_same_first(old, new):
-        return ["the first models differ: pictures are compared with the truth alone"]
-    return []
-
-
-def _has_same_first(old: Results, new: Results) -> bool:
-    first, other = old.models[0], new.models[0]
-    return (first.name, first.sha256) == (other.name, other.sha256)
-
-
-def _compare_quality(old: Results, new: Results) -> Iterator[Change]:
-    """Compare PSNR to the first model, where that and the pairs are the same, and to the truth."""
-    same = _has_same_first(old, new)
-    for number, before in enumerate(old.quality if _tell_pairs(old) == _tell_pairs(new) else ()):
-        now = new.find_quality(before.model, before.runtime)
-        if now is None:
-            continue
-        scores = []
-        if same and number:
-            scores.append(("PSNR dB", before.to_first.psnr_median, now.to_first.psnr_median))
-            scores.append(("worst dB", before.to_first.psnr_worst, now.to_first.psnr_worst))
-        if before.to_truth and now.to_truth:
-            scores.append(("truth PSNR dB", before.to_truth.psnr_median, now.to_truth.psnr_median))
-        for what, first, second in scores:
-            gained = min(second, EQUAL_DB) - min(first, EQUAL_DB)
-            verdict = SAME if abs(gained) <= SAME_DB else BETTER if gained > 0 else WORSE
-            yield Change(before.model, before.runtime, None, None, what, first, second, None, verdict)
-
-
-def _tell_pairs(results: Results) -> tuple[Any, ...]:
-    """Return what tells pairs apart: the hash of what they are made of; in files without one, what was asked for."""
-    told = results.conditions.get("pairs_sha256")
-    size = results.conditions.get("size")
-    return (told, size) if told else (results.settings.pairs, results.settings.pair_count, size)

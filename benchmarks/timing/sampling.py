@@ -16,7 +16,20 @@ from ...optimize.errors import InputError, UsageError
 from .latency import PAUSE_SECONDS
 from .processes import Job, Worker, start_workers
 
-__all__ = ["Failure", "Plan", "Sample", "choose_cpus", "list_cpus", "measure_block", "require_cpus", "take_off_waiting"]
+__all__ = [
+    "BUSY",
+    "Failure",
+    "Plan",
+    "Sample",
+    "choose_cpus",
+    "list_cpus",
+    "measure_block",
+    "require_cpus",
+    "take_off_waiting",
+]
+
+BUSY = 0.05
+"""A machine is busy when models wait for a CPU for this part of their time."""
 
 MAX_ROUNDS = 10
 """Of one process; more runs, or more seconds, make its turns longer."""

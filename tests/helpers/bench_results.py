@@ -20,9 +20,14 @@ LUCK = (1.0, 1.02, 0.99)
 
 
 def make_entry(
-    model: str, time_ms: float, runtime: str = "onnxruntime", threads: int = 1, luck: Sequence[float] = LUCK
+    model: str,
+    time_ms: float,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    luck: Sequence[float] = LUCK,
+    waited: float = 0.1,
 ) -> Entry:
-    """Return an entry of a process for each luck, with two rounds of one run, which waited a tenth of it besides."""
+    """Return an entry of a process for each luck, with two rounds of one run, which waited that part of it besides."""
     samples = tuple(
         Sample(
             process=number,
@@ -33,7 +38,7 @@ def make_entry(
             peak_mib=60.0,
             warmup=10,
             steady=True,
-            rounds=(((time_ms * share * 1.1, time_ms * share * 0.1 * threads),),) * 2,
+            rounds=(((time_ms * share * (1 + waited), time_ms * share * waited * threads),),) * 2,
         )
         for number, share in enumerate(luck)
     )

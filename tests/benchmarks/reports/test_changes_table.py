@@ -17,14 +17,25 @@ TIMES = {"fp32": 20.0, "int8": 10.0}
 def test_notices_come_first_and_what_is_assumed_last() -> None:
     old, new = make_results(TIMES), make_results(TIMES | {"fp16": 12.0})
     text = format_changes(compare_results(old, new))
-    assert text.startswith("- **only in the new file: fp16**\n\n| model ")
+    assert text.startswith("- **only in the new file: fp16**\n- **the time of fp32 itself is not judged: ")
     last = text.splitlines()[-1]
     assert last.startswith("Assumed: from run to run a ratio of two models moves by 1.5% (standard deviation) beyond")
-    assert re.search(r"called one from (\d+\.\d)% on, and found 19 times of 20 from (\d+\.\d)% on\.", last)
-    assert last.endswith(
-        "for its row alone; its verdict tells whether 1 lies outside. Of equal models at most 5% of "
-        "such tables call any speed changed."
-    )
+    assert re.search(r"called one from (\d+\.\d)% on, and found 19 times of 20 from (\d+\.\d)% on; with ", last)
+    assert (
+        "for its row alone; its verdict tells whether 1 lies outside. Of equal models at most 5% of such tables call "
+        "any speed or time changed. Pictures are the same within: PSNR dB 0.1, "
+    ) in last
+    assert last.endswith("and distances of sets 2%.")
+
+
+def test_the_spread_of_times_is_told_where_they_are_judged() -> None:
+    entries = tuple(make_entry(name, time, waited=0) for name, time in TIMES.items())
+    results = make_results(TIMES, entries=entries)
+    changes = compare_results(results, results)
+    assert "a time by itself moves by 20% from run to run: a longer one is called so from " in format_changes(changes)
+    conditions = json.loads(format_changes(changes, "json"))["conditions"]
+    assert (conditions["spread of times"], conditions["judged together"]) == (0.2, 2)
+    assert 1.5 < conditions["times called from"] < conditions["times found 19 times of 20 from"] < 4
 
 
 def test_of_several_ratios_the_relation_to_their_intervals_is_told() -> None:
@@ -48,7 +59,7 @@ def test_csv_is_the_table_alone() -> None:
     assert format_changes(compare_results(old, old), "csv").startswith("model,runtime,threads,batch,what,")
 
 
-def test_nothing_is_said_of_speed_that_was_not_judged() -> None:
+def test_nothing_is_said_of_what_was_not_judged() -> None:
     old = make_results({"fp32": 20.0})
     assert "Assumed" not in format_changes(compare_results(old, old))
 
