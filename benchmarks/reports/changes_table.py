@@ -85,7 +85,7 @@ def _tell_time(changes: Changes) -> Iterator[str]:
     if seen := changes.find_seen("time"):
         called, sure = map(_show_change, seen)
         yield (
-            f"a time by itself moves by {TIME_SPREAD:.0%} from run to run: a longer one is called so from {called} on, "
+            f"A time by itself moves by {TIME_SPREAD:.0%} from run to run: a longer one is called so from {called} on, "
             f"and found 19 times of 20 from {sure} on."
         )
 

@@ -32,7 +32,7 @@ def test_the_spread_of_times_is_told_where_they_are_judged() -> None:
     entries = tuple(make_entry(name, time, waited=0) for name, time in TIMES.items())
     results = make_results(TIMES, entries=entries)
     changes = compare_results(results, results)
-    assert "a time by itself moves by 20% from run to run: a longer one is called so from " in format_changes(changes)
+    assert "A time by itself moves by 20% from run to run: a longer one is called so from " in format_changes(changes)
     conditions = json.loads(format_changes(changes, "json"))["conditions"]
     assert (conditions["spread of times"], conditions["judged together"]) == (0.2, 2)
     assert 1.5 < conditions["times called from"] < conditions["times found 19 times of 20 from"] < 4
