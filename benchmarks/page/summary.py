@@ -83,13 +83,13 @@ def _explain_cost(found: Recommendation, baseline: Point, page: Page) -> Markup:
 
 
 def _compare_times(chosen: Point, baseline: Point) -> Markup:
-    """Say how fast the chosen model is; where speed is no ratio of medians, both with what they are of."""
+    """Say how fast the chosen model is, and its median beside the baseline's, of which speed is no ratio."""
     there = f"{baseline.model} on {baseline.runtime}" if baseline.runtime != chosen.runtime else baseline.model
     times, now, before = show_times(chosen.speed, " times"), show_ms(chosen.median_ms), show_ms(baseline.median_ms)
     if chosen.speed_interval is None:
         if chosen.within_noise:
             return join((now, " a run, within the noise the same as ", before, f" of {there}"))
-        return join((now, " a run, ", times, f" as fast as {there} (", before, ")"))
+        return join((now, " a run, ", times, f" as fast as {there} (", before, ") by their fastest runs"))
     pace = join(("within the noise" if chosen.within_noise else times, f" as fast as {there}"))
     return join((pace, " by the fastest rounds of each process, its median ", now, " instead of ", before))
 

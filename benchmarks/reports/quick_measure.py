@@ -86,6 +86,7 @@ def measure_models(
         "batch": timing.batch,
         "runs": f"{timing.runs} in turns after {timing.warmup} of warm-up",
         "threads": timing.threads,
+        "speed": "the ratio of the fastest runs",
         **describe_host(),
     }
     columns = (*COLUMNS, *(TRUTH_COLUMNS if truth else ()))
@@ -143,7 +144,7 @@ def _make_row(key: Key, static: Mapping[str, Any], lot: _Lot) -> dict[str, Any]:
         "GMACs": None if static["macs"] is None else static["macs"] / 1e9,
         "median ms": timing.median_ms,
         "p90 ms": timing.p90_ms,
-        "speed x": lot.latency[first].median_ms / timing.median_ms,
+        "speed x": lot.latency[first].min_ms / timing.min_ms,
         **show_quality(None if key == first else lot.quality[key]),
     }
     return row | (show_truth(lot.truth[key]) if lot.truth else {})
@@ -155,7 +156,7 @@ def _find_slower(latency: Mapping[Key, Latency]) -> list[str]:
     notices = []
     for (name, runtime), timing in latency.items():
         before = latency.get((first[0], runtime))
-        if before and name != first[0] and timing.median_ms > before.median_ms:
-            ratio = timing.median_ms / before.median_ms
+        if before and name != first[0] and timing.min_ms > before.min_ms:
+            ratio = timing.min_ms / before.min_ms
             notices.append(f"{name} is {ratio:.2f} times slower than {first[0]} on {runtime} on this machine")
     return notices
