@@ -123,8 +123,8 @@ def _strip(text: str) -> str:
 def test_the_summary_says_why() -> None:
     text = _strip(format_page(make_page()))
     assert (
-        "Use int8: 10 ms a run, 2.00 times as fast as fp32 (20 ms) by their fastest runs, and 2.00 MiB instead of 8.00 MiB."
-        in text
+        "Use int8: 10 ms a run, 2.00 times as fast as fp32 (20 ms) by their fastest runs, "
+        "and 2.00 MiB instead of 8.00 MiB." in text
     )
     assert "Its pictures stay close to those of fp32: 38.0 dB on the worst pair, 44.0 dB on the median pair." in text
     assert "Of the models whose worst pair is at least 35 dB" in text
