@@ -18,8 +18,8 @@ __all__ = ["make_models_page", "profile_models"]
 RUNS = 3
 NOISE_TOLD = (
     "Models ran in turns in one process, and speed is the ratio of their fastest runs, without intervals: speeds "
-    f"within {SAME_SPEED_RATIO - 1:.0%} of each other are not told apart, and on a busy machine farther ones are not either. "
-    "vtopt bench run measures in fresh processes, with intervals."
+    f"within {SAME_SPEED_RATIO - 1:.0%} of each other are not told apart, and on a busy machine farther ones are not "
+    "either. vtopt bench run measures in fresh processes, with intervals."
 )
 
 
