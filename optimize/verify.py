@@ -232,7 +232,7 @@ def require_psnr(difference: Difference, min_psnr: float | None, output: Path) -
     """Raise BudgetError when the median PSNR is below the budget; the artifact is kept."""
     if min_psnr is not None and not difference.psnr_median_db >= min_psnr:
         raise BudgetError(
-            f"{output}: PSNR to its input is {difference.psnr_median_db:.1f} dB, the budget is "
+            f"{output}: PSNR to its input is {difference.psnr_median_db:.2f} dB, the budget is "
             f"{min_psnr:g} dB; the file was kept: look at it with vtopt verify, or choose other settings"
         )
 

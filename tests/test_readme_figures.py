@@ -21,7 +21,6 @@ TEXT = README.read_text(encoding="utf-8")
 PROSE = " ".join(TEXT.split())
 
 UNMEASURED = {
-    "cpu-int8-sdafn_plus_tiny.csv",
     "networks-completion.csv",
     "networks-hrviton.csv",
     "networks-pfafn_aligned.csv",

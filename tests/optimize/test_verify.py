@@ -95,7 +95,7 @@ def test_a_budget_is_held_against_the_median(pairs: Sequence[Pair], budget: floa
     if not missed:
         require_psnr(difference, budget, Path("out.onnx"))
         return
-    with pytest.raises(BudgetError, match=r"PSNR to its input is 40\.0 dB, .* the file was kept") as caught:
+    with pytest.raises(BudgetError, match=r"PSNR to its input is 40\.00 dB, .* the file was kept") as caught:
         require_psnr(difference, budget, Path("out.onnx"))
     assert caught.value.exit_code == 3
 
