@@ -79,7 +79,9 @@ def _make_command(name: str, function: Callable[..., Path]) -> Callable[..., Non
             _announce_loss(arguments["source"], output)
         print_step(output, as_json=json)
         if name == "prune" and not json:
-            _print_pruning(output)
+            from .pruning.table import format_pruning
+
+            print(format_pruning(output), end="")
 
     signature = inspect.signature(function, eval_str=True)
     option = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
@@ -98,32 +100,6 @@ def _announce_loss(source: Path, output: Path) -> None:
     if detect_kind(source) == "onnx":  # what was made of weights has no parent on onnxruntime
         for loss in find_losses(source, output):
             print_notice(loss)
-
-
-def _print_pruning(output: Path) -> None:
-    """Print the table of the network before and after."""
-    from ..benchmarks.reports.paper_tables import PRUNING_COLUMNS, make_pruning_row
-    from ..benchmarks.reports.tables import format_table
-    from .provenance import read_history
-
-    figures = read_history(output)[-1].figures
-    rows: list[dict[str, Any]] = []
-    for name, suffix in (("original", "_before"), ("pruned", "")):
-        row = make_pruning_row(
-            name,
-            gflops=figures[f"gflops{suffix}"],
-            parameters_m=figures[f"parameters{suffix}"] / 1e6,
-            size_mb=figures[f"size_mb{suffix}"],
-            psnr_db=figures.get(f"truth_psnr_db{suffix}"),
-            first=rows[0] if rows else None,
-        )
-        rows.append(row)
-    print(format_table(rows, PRUNING_COLUMNS), end="")
-    print("GFLOPs: convolutions and linear layers of one picture, 1 multiply-add is 2 FLOPs.")
-    if "truth_psnr_db" not in figures:
-        psnr = "equal" if figures["psnr_db"] is None else f"{figures['psnr_db']} dB"
-        count = figures["compared_pairs"]
-        print(f"The pairs have no truth; PSNR to the original's pictures: {psnr}, the median of {count}.")
 
 
 def _add_steps() -> None:

@@ -12,7 +12,7 @@ from ..host import find_version
 from ..reports.files import save_csv
 from ..reports.tables import format_table, to_json_value
 from ..studies.flow_shifts import FLOW_PAIRS
-from ..studies.int8_report import list_versions
+from ..studies.int8_report import list_conditions, list_versions
 from .figures import PeersGroup
 from .olive import find_olive_version
 
@@ -71,7 +71,7 @@ def format_peers(groups: Sequence[PeersGroup], tools: Mapping[str, str], *, as_j
     notices = [notice for group in groups for notice in group.notices]
     if not rows:
         raise InputError(f"bench peers: nothing was measured; {'; '.join(notices) or 'name at least one --network'}")
-    conditions = {**_list_conditions(rows), **tools}
+    conditions = {**list_conditions(rows), **tools}
     if as_json:
         data = {"rows": rows, "conditions": conditions, "notices": notices}
         return json.dumps(to_json_value(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -89,19 +89,6 @@ def _format_network(rows: Sequence[Row]) -> str:
             runtimes.setdefault((f"{row['tool']}, {row['form']}", row["note"]), []).append(row["runtime"])
     notes = "".join(f"- {form} on {' and '.join(where)}: {note}\n" for (form, note), where in runtimes.items())
     return "\n".join(part for part in (f"**{rows[0]['network']}**\n", format_table(rows, SHOWN), notes) if part)
-
-
-def _list_conditions(rows: Sequence[Row]) -> dict[str, str]:
-    def join(column: str) -> str:
-        return ", ".join(map(str, dict.fromkeys(row[column] for row in rows)))
-
-    return {
-        "pairs": f"{join('pairs')} from {join('pairs from')}",
-        "calibrated on": join("calibrated on"),
-        "size": join("picture size"),
-        "runs": f"{join('runs')} in turns after {join('warmup')} of warm-up",
-        "threads": join("threads"),
-    }
 
 
 def list_tools(olive: str) -> dict[str, str]:

@@ -17,7 +17,15 @@ from ..reports.tables import format_table, to_json_value
 from .flow_shifts import FLOW_PAIRS
 from .int8_figures import Int8Group
 
-__all__ = ["COLUMNS", "check_sheets", "format_int8", "list_versions", "write_int8_csv", "write_sheets"]
+__all__ = [
+    "COLUMNS",
+    "check_sheets",
+    "format_int8",
+    "list_conditions",
+    "list_versions",
+    "write_int8_csv",
+    "write_sheets",
+]
 
 COLUMNS = (
     "network",
@@ -59,7 +67,7 @@ def format_int8(groups: Sequence[Int8Group], *, as_json: bool = False) -> str:
     notices = [notice for group in groups for notice in group.notices]
     if not rows:
         raise InputError(f"bench int8: nothing was measured; {'; '.join(notices) or 'name at least one --network'}")
-    conditions = _list_conditions(rows)
+    conditions = {**list_conditions(rows), **list_versions()}
     if as_json:
         data = {"rows": rows, "conditions": conditions, "notices": notices}
         return json.dumps(to_json_value(data), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -78,7 +86,9 @@ def format_int8(groups: Sequence[Int8Group], *, as_json: bool = False) -> str:
     )
 
 
-def _list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return how rows of calibrated forms were measured, each thing once."""
+
     def join(column: str) -> str:
         return ", ".join(map(str, dict.fromkeys(row[column] for row in rows)))
 
@@ -88,7 +98,6 @@ def _list_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "size": join("picture size"),
         "runs": f"{join('runs')} in turns after {join('warmup')} of warm-up",
         "threads": join("threads"),
-        **list_versions(),
     }
 
 

@@ -7,14 +7,18 @@ from typing import Any
 
 from vtopt.benchmarks.fid.picture_distance import PictureSetDistance
 from vtopt.benchmarks.quality.pictures import Quality
+from vtopt.benchmarks.run.changes import Change
+from vtopt.benchmarks.run.compare import compare_results
 from vtopt.benchmarks.run.results import Comparison, Entry, Model, Results, Settings
 from vtopt.benchmarks.timing.sampling import Sample
 
-__all__ = ["make_distance", "make_entry", "make_model", "make_results"]
+__all__ = ["TIMES", "find_change", "make_distance", "make_entry", "make_model", "make_quiet_results", "make_results"]
 
 SETTINGS = Settings(
     runs=6, seconds=0.0, processes=3, threads=(1,), batches=(1,), runtimes=(), pairs=None, pair_count=2, network=None
 )
+TIMES = {"fp32": 20.0, "int8": 10.0}
+"""Of two models, in milliseconds."""
 LUCK = (1.0, 1.02, 0.99)
 """What each of three processes takes longer."""
 
@@ -102,3 +106,15 @@ def make_results(times_ms: Mapping[str, float], **changed: Any) -> Results:
         ),
     }
     return Results(format="vtopt bench 2", **(given | changed))
+
+
+def make_quiet_results(times_ms: Mapping[str, float], **changed: Any) -> Results:
+    """Return results whose models never waited for a CPU."""
+    return make_results(
+        times_ms, entries=tuple(make_entry(name, time, waited=0) for name, time in times_ms.items()), **changed
+    )
+
+
+def find_change(old: Results, new: Results, model: str, what: str) -> Change:
+    """Return what two results files say of one figure of a model."""
+    return next(change for change in compare_results(old, new).changes if (change.model, change.what) == (model, what))
